@@ -1,0 +1,1 @@
+//! lyre.toml as typed.

@@ -1,0 +1,240 @@
+//! Checked runtime values. Built only by `config`; whoever holds a `Settings` need not check anything again.
+//!
+//! Durations are `Duration`, sizes bytes, references are indices into the vectors of this struct.
+
+use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The file this came from, for messages.
+    pub source: PathBuf,
+    pub cluster: Option<Cluster>,
+    /// One per `[[vip]]` and address family.
+    pub routers: Vec<VirtualRouter>,
+    pub listeners: Vec<Listener>,
+    pub certificates: Vec<Certificate>,
+    pub pools: Vec<Pool>,
+    /// First match wins; ordered by the configuration reader (longest path first).
+    pub routes: Vec<Route>,
+    pub trust: Trust,
+    pub limits: Limits,
+    pub timeouts: Timeouts,
+    pub worker: Worker,
+    pub admin: Admin,
+    pub log: Log,
+}
+
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    pub nodes: Vec<Node>,
+    /// Index of this node in `nodes`; order is preference.
+    pub this: usize,
+    pub secret: Secret,
+}
+
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub name: String,
+    pub address: IpAddr,
+}
+
+/// Bytes that are compared in constant time, zeroed on drop and never printed.
+#[derive(Clone)]
+pub struct Secret(pub Arc<[u8]>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Secret({} bytes)", self.0.len())
+    }
+}
+
+/// A virtual router of one family: what `lyre_vrrp::runner::Router` is made from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VirtualRouter {
+    /// `vip1-v4`: number of the `[[vip]]` and family; unique.
+    pub name: String,
+    pub interface: String,
+    pub vrid: u8,
+    /// Base priority of this node (254 for the first node of the list, 253 for the second, ...).
+    pub priority: u8,
+    pub advert_interval_cs: u16,
+    pub down_adverts: u8,
+    /// `None`: never from a healthy Active; `Some(delay)`: preempt after it.
+    pub preempt: Option<Duration>,
+    /// Advertised and installed, one family, at least one.
+    pub addresses: Vec<IpNet>,
+    pub lease: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    pub address: SocketAddr,
+    pub kind: ListenerKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerKind {
+    Http,
+    Https,
+    /// Plain HTTP that answers 308 to https (and later ACME challenges).
+    RedirectToHttps,
+}
+
+/// PEM, already read and checked: the key fits the first certificate.
+#[derive(Clone)]
+pub struct Certificate {
+    pub cert_path: PathBuf,
+    pub key_path: PathBuf,
+    pub chain_pem: Arc<[u8]>,
+    pub key_pem: Arc<[u8]>,
+}
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificate").field("cert_path", &self.cert_path).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pool {
+    /// `web`, `push`, or a name of the operator's.
+    pub name: String,
+    /// Never empty.
+    pub servers: Vec<Server>,
+    pub check: Check,
+    /// Outstanding requests one server may have, over all cores. More wait, then 503.
+    pub max_requests_per_server: u32,
+    pub connect_timeout: Duration,
+    /// First byte of the response head after the request was sent.
+    pub response_timeout: Duration,
+    /// Between bytes of a body, either direction.
+    pub idle_timeout: Duration,
+    /// Both directions silent in an upgraded connection.
+    pub tunnel_timeout: Duration,
+    /// How long an unused upstream connection stays in a core's pool; below the server's own keep-alive.
+    pub keepalive: Duration,
+    /// Wait for a free slot of a server before 503.
+    pub queue_timeout: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// As typed, for logs and status.
+    pub name: String,
+    pub address: SocketAddr,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Check {
+    pub kind: CheckKind,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub rise: u32,
+    pub fall: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CheckKind {
+    /// `GET /status.php` with this Host; maintenance is not death (nextcloud-edge §4.1).
+    NextcloudStatus { host: String },
+    /// Any well-formed HTTP answer means alive.
+    HttpAlive { path: String, host: String },
+    /// A completed TCP handshake.
+    Tcp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Lower case, without port; empty means any host.
+    pub hosts: Vec<String>,
+    /// Segment-aligned prefix of the raw path: `/push/`; `/` matches all.
+    pub path: String,
+    pub pool: usize,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Peers whose forwarding headers are believed, right to left.
+    pub proxies: Vec<IpNet>,
+}
+
+/// Bounds of one worker. Each default has its reason in docs/configuration.md.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Per core.
+    pub max_connections: usize,
+    pub max_connections_per_client: usize,
+    pub head_bytes_max: usize,
+    pub header_line_bytes_max: usize,
+    pub header_count_max: usize,
+    pub target_bytes_max: usize,
+    /// `None`: unlimited (Nextcloud's own limit applies).
+    pub body_bytes_max: Option<u64>,
+    pub keepalive_requests_max: u32,
+    /// Full TLS handshakes in flight per core.
+    pub handshakes_max: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// First byte of a request head to its end; absolute.
+    pub head: Duration,
+    pub handshake: Duration,
+    /// Idle keep-alive connection of a client.
+    pub keepalive: Duration,
+    /// No progress while sending to or receiving from a client.
+    pub client_idle: Duration,
+    /// Open connections get this long after SIGTERM or `lyre drain`.
+    pub drain: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Worker {
+    /// Data executors; default one per CPU this process may use.
+    pub cores: usize,
+    /// Account of the worker when the parent is root; falls back to uid/gid 65534.
+    pub user: Option<String>,
+    /// A core that makes no progress this long is hung.
+    pub hang_timeout: Duration,
+    /// `auto` tries io_uring and falls back to epoll.
+    pub driver: DriverChoice,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DriverChoice {
+    Auto,
+    Ring,
+    Epoll,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Unix socket of the admin API (mode 0600).
+    pub socket: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    pub format: LogFormat,
+    pub access: AccessLog,
+    /// `error`, `warn`, `info`, `debug`
+    pub level: tracing::Level,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Where the access log goes, one line a request, in the process log's format.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLog {
+    Off,
+    Stderr,
+    File(PathBuf),
+}

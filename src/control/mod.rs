@@ -1,0 +1,1 @@
+//! The process, not the traffic: privileged parent, worker supervision, VRRP bridge, admin socket.

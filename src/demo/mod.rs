@@ -1,0 +1,1 @@
+//! `lyre demo`: a whole pair on one machine, in namespaces it makes itself, broken in turn.

@@ -1,0 +1,8 @@
+//! Sockets, TLS and timers on a glommio executor. Knows nothing of HTTP or policy.
+//!
+//! Reading order: [`clock`] (the core's time and timer wheel), [`driver`] (ring or epoll), [`stream`] (plain or TLS
+//! bytes as one type), [`tls`], [`listener`], [`upstream`] (connect, idle pool), [`relay`].
+
+pub mod clock;
+pub mod driver;
+pub mod stream;

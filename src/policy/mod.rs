@@ -1,0 +1,1 @@
+//! Pure decisions; time and randomness are arguments. Siblings do not call each other.

@@ -1,0 +1,3 @@
+//! Pure protocols: bytes in, values out. No glommio, clock, socket or log.
+
+pub mod http1;

@@ -1,0 +1,5 @@
+//! The worker process: one core's composition of `net`, `proto` and `policy`. State is `Rc`, not `Arc`.
+
+pub mod page;
+pub mod parent;
+pub mod worker;

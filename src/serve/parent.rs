@@ -1,0 +1,55 @@
+//! What the worker and its parent say to each other over one SOCK_SEQPACKET socket: one JSON message a packet,
+//! descriptors as SCM_RIGHTS. Large payloads (bundle, status) travel in a memfd attached to the message.
+
+use crate::config::bundle::Bundle;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+/// Parent to worker.
+#[derive(Serialize, Deserialize)]
+pub enum Order {
+    /// First message. Descriptors: the shared page, then the listeners in the order of `listeners`.
+    Start { bundle: Box<Bundle>, listeners: Vec<ListenerSocket> },
+    /// Swap settings. Descriptors: sockets of `added`. Listeners not in the new settings are closed by the worker.
+    Reload { bundle: Box<Bundle>, added: Vec<ListenerSocket> },
+    /// Stop accepting, finish what runs, then exit.
+    Stop { deadline_ms: u64 },
+    /// Keep serving, but close client connections as they become idle (before a planned hand-over); `false` undoes.
+    Drain { on: bool },
+    /// Virtual addresses this node holds now, for the access log and connection bookkeeping.
+    Held { addresses: Vec<std::net::IpAddr> },
+    /// Answer with `Report::Status` carrying the same number.
+    Status { id: u64 },
+    /// Answer with `Report::Metrics` carrying the same number.
+    Metrics { id: u64 },
+}
+
+/// Which core's listener a passed descriptor is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerSocket {
+    pub address: SocketAddr,
+    pub core: usize,
+}
+
+/// Worker to parent.
+#[derive(Serialize, Deserialize)]
+pub enum Report {
+    /// All cores accept.
+    Ready,
+    /// The new settings serve, or why they do not.
+    Reloaded {
+        error: Option<String>,
+    },
+    /// Nothing is in flight any more (only while draining); `open` tunnels may remain.
+    Drained {
+        tunnels: u64,
+    },
+    Status {
+        id: u64,
+        json: String,
+    },
+    Metrics {
+        id: u64,
+        text: String,
+    },
+}

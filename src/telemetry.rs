@@ -1,0 +1,1 @@
+//! Per-core counters, tracing set-up, the access-log line. No locks shared by cores.

@@ -1,0 +1,1 @@
+//! Errors by who meets them: bytes ([`DecodeError`]) and the operating system ([`LinkError`]).

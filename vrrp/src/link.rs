@@ -1,0 +1,1 @@
+//! What a speaker needs from the operating system, for one interface and address family.

@@ -1,0 +1,72 @@
+//! Units and the formulas of RFC 9568 §6.1, in integers.
+
+use std::time::Duration;
+
+/// Nanoseconds of CLOCK_MONOTONIC. A value, never read from a clock in the pure files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Time(pub u64);
+
+impl Time {
+    /// The moment `after` later; saturates at the end of time.
+    pub fn plus(self, after: Duration) -> Time {
+        Time(self.0.saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    /// How much later `self` is than `earlier`; zero if it is not.
+    pub fn since(self, earlier: Time) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// Virtual router identifier, 1..=255 (RFC 9568 §5.2.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Vrid(u8);
+
+/// Advert priority: 0 releases, 1..=254 backs up, 255 owns the addresses (RFC 9568 §5.2.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Priority(pub u8);
+
+/// Centiseconds, 1..=4095: the advert interval as version 3 carries it (RFC 9568 §5.2.7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Centis(u16);
+
+impl Vrid {
+    pub const fn new(value: u8) -> Option<Vrid> {
+        if value == 0 { None } else { Some(Vrid(value)) }
+    }
+
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+}
+
+impl Priority {
+    pub const RELEASE: Priority = Priority(0);
+    pub const OWNER: Priority = Priority(255);
+}
+
+impl Centis {
+    pub const fn new(value: u16) -> Option<Centis> {
+        if value == 0 || value > 4095 { None } else { Some(Centis(value)) }
+    }
+
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+
+    pub const fn duration(self) -> Duration {
+        Duration::from_millis(self.0 as u64 * 10)
+    }
+}
+
+/// `((256 - priority) * interval) / 256` (RFC 9568 §6.1), kept in nanoseconds so that neighbouring priorities stay
+/// apart at short intervals.
+pub fn skew_time(priority: Priority, interval: Centis) -> Duration {
+    let nanos = (256 - u64::from(priority.0)) * (interval.duration().as_nanos() as u64) / 256;
+    Duration::from_nanos(nanos)
+}
+
+/// `down_adverts * interval + skew` (RFC 9568 §6.1 with its 3 as a parameter).
+pub fn active_down_interval(priority: Priority, interval: Centis, down_adverts: u8) -> Duration {
+    interval.duration() * u32::from(down_adverts) + skew_time(priority, interval)
+}
