@@ -8,6 +8,7 @@ pub mod config;
 pub mod control;
 pub mod demo;
 pub mod net;
+pub mod pair;
 pub mod policy;
 pub mod proto;
 pub mod serve;
