@@ -12,4 +12,5 @@ pub mod pair;
 pub mod policy;
 pub mod proto;
 pub mod serve;
+pub mod shared;
 pub mod telemetry;

@@ -35,7 +35,10 @@ pub struct Move {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Frame {
     /// First on every connection.
-    Hello { version: u16, node: String },
+    Hello {
+        version: u16,
+        node: String,
+    },
     /// Forget what you knew of me; a snapshot follows as `Opened`.
     Reset,
     Opened(Vec<Connection>),
@@ -67,7 +70,9 @@ pub enum FrameError {
 impl std::fmt::Display for FrameError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            FrameError::UnknownKind(kind) => write!(f, "frame of unknown kind {kind}; do both nodes run the same version?"),
+            FrameError::UnknownKind(kind) => {
+                write!(f, "frame of unknown kind {kind}; do both nodes run the same version?")
+            }
             FrameError::TooMany { kind, count } => write!(f, "frame of kind {kind} with {count} entries"),
             FrameError::Text => write!(f, "a name is not UTF-8"),
         }
@@ -218,11 +223,9 @@ fn address(bytes: &[u8]) -> IpAddr {
 fn connection(entry: &[u8]) -> Connection {
     let (client, rest) = entry.split_at_checked(16).unwrap_or_default();
     let (local, ports) = rest.split_at_checked(16).unwrap_or_default();
-    let port = |at: usize| u16::from_be_bytes([ports.get(at).copied().unwrap_or(0), ports.get(at + 1).copied().unwrap_or(0)]);
-    Connection {
-        client: SocketAddr::new(address(client), port(0)),
-        local: SocketAddr::new(address(local), port(2)),
-    }
+    let port =
+        |at: usize| u16::from_be_bytes([ports.get(at).copied().unwrap_or(0), ports.get(at + 1).copied().unwrap_or(0)]);
+    Connection { client: SocketAddr::new(address(client), port(0)), local: SocketAddr::new(address(local), port(2)) }
 }
 
 #[cfg(test)]
@@ -231,7 +234,8 @@ mod tests {
 
     fn sample() -> Vec<Frame> {
         let one = Connection { client: "203.0.113.9:40001".parse().unwrap(), local: "10.0.0.10:443".parse().unwrap() };
-        let two = Connection { client: "[2001:db8::9]:40002".parse().unwrap(), local: "[fd00::10]:443".parse().unwrap() };
+        let two =
+            Connection { client: "[2001:db8::9]:40002".parse().unwrap(), local: "[fd00::10]:443".parse().unwrap() };
         let moves = vec![
             Move { address: "10.0.0.10".parse().unwrap(), mac: [2, 0, 0, 0, 0, 1] },
             Move { address: "fd00::10".parse().unwrap(), mac: [2, 0, 0, 0, 0, 1] },
@@ -291,7 +295,8 @@ mod tests {
     fn arbitrary_bytes_never_panic() {
         let mut random = fastrand::Rng::with_seed(1);
         for _ in 0..100_000 {
-            let bytes: Vec<u8> = (0..random.usize(..80)).map(|_| if random.bool() { random.u8(..10) } else { random.u8(..) }).collect();
+            let bytes: Vec<u8> =
+                (0..random.usize(..80)).map(|_| if random.bool() { random.u8(..10) } else { random.u8(..) }).collect();
             let _ = Frame::decode(&bytes);
         }
     }
