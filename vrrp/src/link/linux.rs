@@ -163,8 +163,7 @@ impl Link for LinuxLink {
         let Some(index) = self.index else { return Ok(()) };
         match self.netlink.drop_addresses(index, &self.addresses) {
             Err(cause) if cause.raw_os_error() == Some(libc::ENODEV) => Ok(()),
-            result => result
-                .map_err(|cause| LinkError::new("remove the virtual addresses", &self.interface, cause)),
+            result => result.map_err(|cause| LinkError::new("remove the virtual addresses", &self.interface, cause)),
         }
     }
 
@@ -203,10 +202,7 @@ fn choose_ipv4<'a>(
 }
 
 /// Adverts come from a link-local address (RFC 9568 §5.1.2.1) that passed duplicate detection.
-fn choose_ipv6<'a>(
-    candidates: impl Iterator<Item = &'a Assigned> + Clone,
-    current: Option<IpAddr>,
-) -> Option<IpAddr> {
+fn choose_ipv6<'a>(candidates: impl Iterator<Item = &'a Assigned> + Clone, current: Option<IpAddr>) -> Option<IpAddr> {
     let usable = candidates.filter(|a| is_link_local(a.network.addr()) && !a.is_tentative);
     let in_use = usable.clone().find(|a| Some(a.network.addr()) == current);
     in_use.or_else(|| usable.clone().next()).map(|a| a.network.addr())

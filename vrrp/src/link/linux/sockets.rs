@@ -194,8 +194,7 @@ fn raw_socket(family: Family, interface: &str) -> io::Result<Socket> {
         Family::V4 => Domain::IPV4,
         Family::V6 => Domain::IPV6,
     };
-    let socket =
-        Socket::new(domain, Type::RAW.nonblocking().cloexec(), Some(Protocol::from(i32::from(PROTOCOL))))?;
+    let socket = Socket::new(domain, Type::RAW.nonblocking().cloexec(), Some(Protocol::from(i32::from(PROTOCOL))))?;
     socket.bind_device(Some(interface.as_bytes()))?;
     Ok(socket)
 }
@@ -263,11 +262,7 @@ struct Control {
 struct ControlBuffer([u8; 256]);
 
 /// recvmsg(2): length, IPv6 source, control messages.
-fn receive_message(
-    socket: BorrowedFd<'_>,
-    buffer: &mut [u8],
-    control: &mut Control,
-) -> io::Result<(usize, Ipv6Addr)> {
+fn receive_message(socket: BorrowedFd<'_>, buffer: &mut [u8], control: &mut Control) -> io::Result<(usize, Ipv6Addr)> {
     let mut control_buffer = ControlBuffer([0; 256]);
     let mut vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: all-zero is a valid value of these plain C structs.
