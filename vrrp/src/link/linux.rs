@@ -17,6 +17,16 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::RawFd;
 use std::time::Duration;
 
+/// Whether this process may open the sockets adverts need.
+pub fn may_open_raw_sockets() -> bool {
+    let attempt = socket2::Socket::new(
+        socket2::Domain::IPV4,
+        socket2::Type::RAW,
+        Some(socket2::Protocol::from(i32::from(crate::packet::PROTOCOL))),
+    );
+    !matches!(attempt, Err(error) if error.kind() == io::ErrorKind::PermissionDenied)
+}
+
 /// One virtual router's interface, sockets and addresses.
 pub struct LinuxLink {
     interface: String,
@@ -163,8 +173,7 @@ impl Link for LinuxLink {
         let Some(index) = self.index else { return Ok(()) };
         match self.netlink.drop_addresses(index, &self.addresses) {
             Err(cause) if cause.raw_os_error() == Some(libc::ENODEV) => Ok(()),
-            result => result
-                .map_err(|cause| LinkError::new("remove the virtual addresses", &self.interface, cause)),
+            result => result.map_err(|cause| LinkError::new("remove the virtual addresses", &self.interface, cause)),
         }
     }
 
@@ -203,10 +212,7 @@ fn choose_ipv4<'a>(
 }
 
 /// Adverts come from a link-local address (RFC 9568 §5.1.2.1) that passed duplicate detection.
-fn choose_ipv6<'a>(
-    candidates: impl Iterator<Item = &'a Assigned> + Clone,
-    current: Option<IpAddr>,
-) -> Option<IpAddr> {
+fn choose_ipv6<'a>(candidates: impl Iterator<Item = &'a Assigned> + Clone, current: Option<IpAddr>) -> Option<IpAddr> {
     let usable = candidates.filter(|a| is_link_local(a.network.addr()) && !a.is_tentative);
     let in_use = usable.clone().find(|a| Some(a.network.addr()) == current);
     in_use.or_else(|| usable.clone().next()).map(|a| a.network.addr())

@@ -32,9 +32,8 @@ pub fn wait(descriptors: &mut [libc::pollfd], deadline: Option<Time>) -> io::Res
     let timeout = deadline.map(|deadline| timespec(deadline.since(now())));
     let timeout = timeout.as_ref().map_or(std::ptr::null(), |t| t as *const libc::timespec);
     // SAFETY: the slice is valid for its length during the call, `timeout` is null or points to a live timespec.
-    let ready = unsafe {
-        libc::ppoll(descriptors.as_mut_ptr(), descriptors.len() as libc::nfds_t, timeout, std::ptr::null())
-    };
+    let ready =
+        unsafe { libc::ppoll(descriptors.as_mut_ptr(), descriptors.len() as libc::nfds_t, timeout, std::ptr::null()) };
     if ready >= 0 {
         return Ok(());
     }
