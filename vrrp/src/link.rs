@@ -5,14 +5,12 @@
 
 pub mod linux;
 
+use crate::packet::Carrier;
 use crate::params::Time;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::RawFd;
-
-/// IP protocol number and IPv6 next header of VRRP (RFC 9568 §5.1.1.4, §5.1.2.4).
-pub const PROTOCOL: u8 = 112;
 
 /// Hop limit and TTL of every multicast advert (RFC 9568 §5.1.1.3, §5.1.2.3).
 pub const HOPS: u8 = 255;
@@ -60,12 +58,10 @@ pub struct Survey {
 /// A received IP datagram of protocol 112, unchecked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Datagram<'a> {
-    /// What follows the IP header.
-    pub payload: &'a [u8],
-    pub source: IpAddr,
-    pub destination: IpAddr,
-    /// TTL or hop limit.
-    pub hops: u8,
+    /// IPv4: with the IP header in front, as raw sockets deliver it. IPv6: only the message.
+    pub bytes: &'a [u8],
+    /// IPv6: what the IP header said.
+    pub carrier: Option<Carrier>,
     /// When the kernel received it, not when we looked.
     pub received: Time,
 }

@@ -17,6 +17,16 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::RawFd;
 use std::time::Duration;
 
+/// Whether this process may open the sockets adverts need.
+pub fn may_open_raw_sockets() -> bool {
+    let attempt = socket2::Socket::new(
+        socket2::Domain::IPV4,
+        socket2::Type::RAW,
+        Some(socket2::Protocol::from(i32::from(crate::packet::PROTOCOL))),
+    );
+    !matches!(attempt, Err(error) if error.kind() == io::ErrorKind::PermissionDenied)
+}
+
 /// One virtual router's interface, sockets and addresses.
 pub struct LinuxLink {
     interface: String,

@@ -5,19 +5,14 @@
 #![allow(unsafe_code)]
 
 use super::clock;
-use crate::link::{Datagram, HOPS, PROTOCOL};
-use crate::packet::Family;
+use crate::link::{Datagram, HOPS};
+use crate::packet::{Carrier, Family, GROUP_V4, GROUP_V6, PROTOCOL};
 use crate::params::Time;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, SockFilter, Socket, Type};
 use std::io;
 use std::mem::{MaybeUninit, size_of, size_of_val};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-
-/// 224.0.0.18 (RFC 9568 §5.1.1.2).
-pub(super) const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
-/// ff02::12 (RFC 9568 §5.1.2.2).
-pub(super) const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12);
 
 /// Internetwork control (CS6), as routing protocols use it, so that a full link drops others first.
 const TRAFFIC_CLASS: u8 = 0xc0;
@@ -71,19 +66,11 @@ impl AdvertReceiver {
             Err(error) => return Err(error),
         };
         let received = control.stamp.map_or(before, |stamp| clock::arrival(stamp, self.queue_was_empty));
-        let bytes: &'a [u8] = buffer.get(..length).unwrap_or_default();
-        let datagram = match self.family {
-            Family::V4 => read_ipv4(bytes, received),
-            Family::V6 => read_ipv6(bytes, received, source, &control),
+        let carrier = match self.family {
+            Family::V4 => None,
+            Family::V6 => Some(control.carrier(source)),
         };
-        // Shorter than an IP header cannot come from the kernel; an empty payload is counted as too short above.
-        Ok(Some(datagram.unwrap_or(Datagram {
-            payload: &[],
-            source: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            destination: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            hops: 0,
-            received,
-        })))
+        Ok(Some(Datagram { bytes: buffer.get(..length).unwrap_or_default(), carrier, received }))
     }
 
     pub(super) fn descriptor(&self) -> RawFd {
@@ -221,33 +208,6 @@ fn ipv4_header(source: Ipv4Addr, destination: Ipv4Addr, id: u16, payload: usize)
     header
 }
 
-/// Raw IPv4 sockets deliver the IP header, with options if there are any.
-fn read_ipv4(bytes: &[u8], received: Time) -> Option<Datagram<'_>> {
-    let header_bytes = usize::from(bytes.first()? & 0x0f) * 4;
-    let address = |at: usize| -> Option<IpAddr> {
-        let octets: [u8; 4] = bytes.get(at..at + 4)?.try_into().ok()?;
-        Some(IpAddr::V4(Ipv4Addr::from(octets)))
-    };
-    Some(Datagram {
-        payload: bytes.get(header_bytes.max(IPV4_HEADER_BYTES)..)?,
-        source: address(12)?,
-        destination: address(16)?,
-        hops: *bytes.get(8)?,
-        received,
-    })
-}
-
-/// Raw IPv6 sockets deliver only the payload; the header's facts come as control messages.
-fn read_ipv6<'a>(bytes: &'a [u8], received: Time, source: Ipv6Addr, control: &Control) -> Option<Datagram<'a>> {
-    Some(Datagram {
-        payload: bytes,
-        source: IpAddr::V6(source),
-        destination: IpAddr::V6(control.destination?),
-        hops: control.hops?,
-        received,
-    })
-}
-
 /// The control messages we ask for.
 #[derive(Default)]
 struct Control {
@@ -255,6 +215,14 @@ struct Control {
     stamp: Option<u64>,
     hops: Option<u8>,
     destination: Option<Ipv6Addr>,
+}
+
+impl Control {
+    /// A missing control message reads as a header that no check lets pass.
+    fn carrier(&self, source: Ipv6Addr) -> Carrier {
+        let destination = IpAddr::V6(self.destination.unwrap_or(Ipv6Addr::UNSPECIFIED));
+        Carrier { source: IpAddr::V6(source), destination, ttl: self.hops.unwrap_or(0) }
+    }
 }
 
 /// Room for the three control messages, aligned as the kernel's header wants it.
@@ -315,29 +283,21 @@ unsafe fn read_control(header: &libc::msghdr, control: &mut Control) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet;
 
     #[test]
-    fn an_ipv4_header_reads_back_with_its_hops_and_addresses() {
+    fn our_ipv4_header_passes_the_checks_of_received_ones() {
         let source = Ipv4Addr::new(10, 77, 0, 1);
         let mut bytes = ipv4_header(source, GROUP_V4, 1, 3).to_vec();
         bytes.extend_from_slice(b"abc");
-        let datagram = read_ipv4(&bytes, Time(7)).unwrap();
-        assert_eq!(datagram.payload, b"abc");
-        assert_eq!(datagram.source, IpAddr::V4(source));
-        assert_eq!(datagram.destination, IpAddr::V4(GROUP_V4));
-        assert_eq!((datagram.hops, datagram.received), (255, Time(7)));
+        let (carrier, message) = packet::ipv4(&bytes).unwrap();
+        assert_eq!(carrier, Carrier { source: IpAddr::V4(source), destination: IpAddr::V4(GROUP_V4), ttl: 255 });
+        assert_eq!(message, b"abc");
         assert_eq!(bytes[6..8], [0, 0], "fragments allowed, so that a small MTU on the way does not eat adverts");
     }
 
     #[test]
-    fn ip_options_are_skipped_and_short_headers_are_nothing() {
-        let mut bytes = ipv4_header(Ipv4Addr::LOCALHOST, GROUP_V4, 1, 8).to_vec();
-        bytes[0] = 0x46;
-        bytes.extend_from_slice(&[1, 1, 1, 0]);
-        bytes.extend_from_slice(b"x");
-        assert_eq!(read_ipv4(&bytes, Time(0)).unwrap().payload, b"x");
-        for length in 0..20 {
-            assert_eq!(read_ipv4(&bytes[..length], Time(0)), None);
-        }
+    fn a_missing_hop_limit_is_none_that_passes() {
+        assert_eq!(Control::default().carrier(Ipv6Addr::LOCALHOST).ttl, 0);
     }
 }
