@@ -208,7 +208,7 @@ impl<'a> Item<'a> {
     }
 
     pub(crate) fn duration(&self, f: &mut Findings, range: RangeInclusive<Duration>) -> Option<Duration> {
-        let value = self.quantity(f, "duration", "s", units::duration)?;
+        let value = self.quantity(f, "duration", units::duration, |number| format!("{number}s"))?;
         if !range.contains(&value) {
             let (low, high) = (units::show_duration(*range.start()), units::show_duration(*range.end()));
             self.error(f, format!("{} is not {low}..{high}", units::show_duration(value)), "");
@@ -219,7 +219,7 @@ impl<'a> Item<'a> {
 
     /// Bytes.
     pub(crate) fn size(&self, f: &mut Findings, range: RangeInclusive<u64>) -> Option<u64> {
-        let value = self.quantity(f, "size", "KiB", units::size)?;
+        let value = self.quantity(f, "size", units::size, units::show_size)?;
         if !range.contains(&value) {
             let (low, high) = (units::show_size(*range.start()), units::show_size(*range.end()));
             self.error(f, format!("{} is not {low}..{high}", units::show_size(value)), "");
@@ -275,8 +275,8 @@ impl<'a> Item<'a> {
         &self,
         f: &mut Findings,
         what: &str,
-        unit: &str,
         parse: fn(&str) -> Result<T, units::UnitError>,
+        with_unit: fn(u64) -> String,
     ) -> Option<T> {
         match self.value {
             DeValue::String(text) => match parse(text) {
@@ -287,7 +287,8 @@ impl<'a> Item<'a> {
                 }
             },
             DeValue::Integer(number) => {
-                self.error(f, format!("{number} has no unit"), format!("Write \"{number}{unit}\", with quotes."));
+                let likely = number.as_str().parse().map_or_else(|_| with_unit(1), with_unit);
+                self.error(f, format!("{number} has no unit"), format!("Write \"{likely}\", with quotes."));
                 None
             }
             _ => {

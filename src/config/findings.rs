@@ -49,8 +49,8 @@ impl<'a> Findings<'a> {
     }
 
     fn problem(&self, place: &Place, message: String, hint: String) -> Problem {
-        let hint = (!hint.is_empty()).then_some(hint);
-        let mut problem = Problem { key: place.key.clone(), hint, ..Problem::of_file(&self.path, message) };
+        let hint = (!hint.is_empty()).then(|| printable(&hint));
+        let mut problem = Problem { key: place.key.clone(), hint, ..Problem::of_file(&self.path, printable(&message)) };
         if !place.span.is_empty() || place.span.start > 0 {
             self.locate(&mut problem, &place.span);
         }

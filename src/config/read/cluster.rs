@@ -141,6 +141,8 @@ fn this_node(c: &mut Context, list: &Item, nodes: &[TypedNode]) -> Option<usize>
             list.error(&mut c.f, message, format!("Correct an address, or say which node this is: --node {example}."));
             None
         }
+        // Two nodes with one address are reported as that.
+        [first, rest @ ..] if rest.iter().any(|other| other.node.address == first.node.address) => None,
         several => {
             let message = format!("this host has the addresses of {}", names(several));
             list.error(&mut c.f, message, "Say which node this is with --node NAME.");

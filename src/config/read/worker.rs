@@ -26,25 +26,18 @@ fn section<'a>(c: &mut Context, root: &mut Section<'a>, name: &'static str) -> S
 pub(super) fn limits(c: &mut Context, root: &mut Section) -> Limits {
     let mut section = section(c, root, "limits");
     let f = &mut c.f;
+    let head_bytes_max = section.size(f, "max_head", KIB..=MIB, 64 * KIB);
     let limits = Limits {
         max_connections: section.whole(f, "max_connections", 16..=1_000_000, 16_384) as usize,
         max_connections_per_client: section.whole(f, "max_connections_per_client", 1..=1_000_000, 256) as usize,
-        head_bytes_max: section.size(f, "max_head", KIB..=MIB, 64 * KIB),
-        header_line_bytes_max: section.size(f, "max_header_line", 256..=MIB, 16 * KIB),
+        head_bytes_max,
+        header_line_bytes_max: within_head(f, &mut section, "max_header_line", head_bytes_max),
         header_count_max: section.whole(f, "max_headers", 8..=1_000, 100) as usize,
-        target_bytes_max: section.size(f, "max_target", 256..=MIB, 16 * KIB),
+        target_bytes_max: within_head(f, &mut section, "max_target", head_bytes_max),
         body_bytes_max: section.optional("max_body").and_then(|item| body_bytes_max(f, &item)),
         keepalive_requests_max: section.count(f, "max_keepalive_requests", 1..=100_000_000, 10_000),
         handshakes_max: section.whole(f, "max_handshakes", 1..=100_000, 64) as usize,
     };
-    for (name, bytes) in
-        [("max_header_line", limits.header_line_bytes_max), ("max_target", limits.target_bytes_max)]
-    {
-        if bytes > limits.head_bytes_max {
-            let place = section.optional(name).map_or(section.place.clone(), |item| item.place);
-            f.error(&place, format!("{name} is more than max_head, which holds it"), "Raise max_head too.");
-        }
-    }
     section.finish(f);
     limits
 }
@@ -112,6 +105,17 @@ pub(super) fn log(c: &mut Context, root: &mut Section) -> Log {
     };
     section.finish(&mut c.f);
     log
+}
+
+/// The limit of a part of the head: 16 KiB, or the whole head where that is less.
+fn within_head(f: &mut Findings, section: &mut Section, name: &'static str, head_bytes_max: usize) -> usize {
+    let default = head_bytes_max.min(16 << 10);
+    let Some(item) = section.optional(name) else { return default };
+    let bytes = item.size(f, 256..=MIB).and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(default);
+    if bytes > head_bytes_max {
+        item.error(f, "is more than max_head, of which it is a part", "Raise max_head too.");
+    }
+    bytes
 }
 
 /// `"unlimited"` or a size.
