@@ -4,15 +4,24 @@
 //! [`spawn`] and [`entry`] (both sides of starting it), [`privileges`] and [`confine`] (what is needed, what is given
 //! up), [`listeners`], [`ha`] (the VRRP speaker), [`handover`] (a planned one, as a value), [`admin`] and [`status`].
 
+pub mod admin;
 pub mod backoff;
+pub mod clock;
 pub mod confine;
 pub mod entry;
 pub mod forward;
 #[cfg(test)]
 mod lan;
+pub mod ha;
+pub mod handover;
 pub mod listeners;
 pub mod notify;
 pub mod privileges;
 pub mod pulse;
+pub mod signals;
 pub mod spawn;
 pub mod tickle;
+pub mod status;
+pub mod supervisor;
+pub mod view;
+pub mod worker;

@@ -3,4 +3,5 @@
 pub mod channel;
 pub mod page;
 pub mod parent;
+pub mod reply;
 pub mod worker;

@@ -51,6 +51,19 @@ impl Page {
         (self.summary.cores.load(Ordering::Relaxed) as usize).min(CORES_MAX)
     }
 
+    /// As new, for the next worker. Only while none runs.
+    pub fn clear(&self) {
+        let Summary { ready, usable_servers, servers, cores } = &self.summary;
+        for field in [ready, usable_servers, servers, cores] {
+            field.store(0, Ordering::Release);
+        }
+        for CoreLine { beat, connections, requests, tunnels } in &self.core {
+            for field in [beat, connections, requests, tunnels] {
+                field.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+
     pub fn is_ready(&self) -> bool {
         self.summary.ready.load(Ordering::Acquire) == 1
     }
