@@ -2,6 +2,7 @@
 
 pub mod channel;
 pub mod page;
+pub mod pairing;
 pub mod parent;
 pub mod reply;
 pub mod worker;
