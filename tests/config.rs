@@ -181,7 +181,8 @@ fn every_key_reaches_the_settings() {
     let settings = settings(include_str!("config/good/full.toml"));
     let cluster = settings.cluster.as_ref().unwrap();
     assert_eq!((cluster.this, cluster.secret.0.len()), (1, 32));
-    let routers: Vec<_> = settings.routers.iter().map(|r| (r.name.as_str(), r.interface.as_str(), r.priority)).collect();
+    let routers: Vec<_> =
+        settings.routers.iter().map(|r| (r.name.as_str(), r.interface.as_str(), r.priority)).collect();
     assert_eq!(routers, [("vip1-v4", "eth0", 150), ("vip1-v6", "eth0", 150), ("vip2-v4", "eth1", 150)]);
     let first = &settings.routers[0];
     assert_eq!((first.advert_interval_cs, first.down_adverts, first.addresses.len()), (100, 5, 2));
@@ -266,8 +267,14 @@ fn addresses_alone_need_no_web_server() {
 #[test]
 fn what_is_odd_but_usable_is_a_warning() {
     let cases = [
-        ("tls.certificates = [{ cert = \"expired.pem\", key = \"expired.key\" }]", "the certificate expired on 2002-02-03"),
-        ("tls.certificates = [{ cert = \"other.pem\", key = \"other.key\" }]", "no certificate is for cloud.example.com"),
+        (
+            "tls.certificates = [{ cert = \"expired.pem\", key = \"expired.key\" }]",
+            "the certificate expired on 2002-02-03",
+        ),
+        (
+            "tls.certificates = [{ cert = \"other.pem\", key = \"other.key\" }]",
+            "no certificate is for cloud.example.com",
+        ),
         ("worker.cores = 64", "64 cores, but this process may use 4 CPUs"),
         ("[[pool]]\nname = \"wiki\"\nservers = [\"10.0.0.30:80\"]", "no route leads to pool wiki"),
         ("[[vip]]\naddresses = [\"192.0.2.10/25\"]\nvrid = 5\npriority = 9\n", "9 is not 10..254"),
@@ -371,7 +378,8 @@ fn files_that_cannot_be_the_right_ones_are_refused() {
 #[test]
 fn no_text_makes_the_reader_panic_or_point_outside_the_file() {
     let texts: Vec<String> = ["bad", "good"].iter().flat_map(|folder| cases(folder)).map(|(_, text)| text).collect();
-    let pieces = ["[", "]", "[[", "\"", "=", "{", "}", ",", "\n", "0", "\u{e9}", "\t", "-1", "1979-05-27", "[[vip]]\n", "\u{0}"];
+    let pieces =
+        ["[", "]", "[[", "\"", "=", "{", "}", ",", "\n", "0", "\u{e9}", "\t", "-1", "1979-05-27", "[[vip]]\n", "\u{0}"];
     let rounds = std::env::var("LYRE_FUZZ_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(4_000);
     for seed in 0..rounds {
         let mut random = fastrand::Rng::with_seed(seed);
