@@ -180,7 +180,7 @@ fn an_address_that_is_already_here_does_not_vouch_for_itself() {
 fn every_key_reaches_the_settings() {
     let settings = settings(include_str!("config/good/full.toml"));
     let cluster = settings.cluster.as_ref().unwrap();
-    assert_eq!((cluster.this, cluster.secret.0.len()), (1, 32));
+    assert_eq!((cluster.this, cluster.secret.0.len(), cluster.link_port), (1, 32, 9000));
     let routers: Vec<_> =
         settings.routers.iter().map(|r| (r.name.as_str(), r.interface.as_str(), r.priority)).collect();
     assert_eq!(routers, [("vip1-v4", "eth0", 150), ("vip1-v6", "eth0", 150), ("vip2-v4", "eth1", 150)]);
