@@ -52,7 +52,8 @@ pub fn read(path: &Path, node: Option<&str>) -> Report {
     let (settings, errors, warnings) = understand(path, &text, node, &mut machine);
     let outcome = settings.map(|settings| {
         let mut bundle = machine.bundle;
-        bundle.node = settings.cluster.as_ref().and_then(|cluster| cluster.nodes.get(cluster.this)).map(|n| n.name.clone());
+        bundle.node =
+            settings.cluster.as_ref().and_then(|cluster| cluster.nodes.get(cluster.this)).map(|n| n.name.clone());
         (settings, bundle)
     });
     Report { outcome, errors, warnings }

@@ -136,7 +136,8 @@ mod tests {
     #[test]
     fn every_truncation_is_refused() {
         let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap().self_signed(&key).unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap().self_signed(&key).unwrap();
         let der: &[u8] = certificate.der();
         for length in 0..der.len() {
             assert_eq!(validity(der.get(..length).unwrap()), None);

@@ -135,7 +135,11 @@ fn check_match(
     let key = match rustls::crypto::aws_lc_rs::sign::any_supported_type(&key) {
         Ok(key) => key,
         Err(_) => {
-            item.error(&mut c.f, "the key cannot be used", "Keys are RSA of 2048 bits or more, ECDSA P-256..P-521 or Ed25519.");
+            item.error(
+                &mut c.f,
+                "the key cannot be used",
+                "Keys are RSA of 2048 bits or more, ECDSA P-256..P-521 or Ed25519.",
+            );
             return None;
         }
     };
