@@ -64,8 +64,8 @@ pub enum PageError {
 }
 
 impl SharedPage {
-    /// A zeroed page and the descriptor to pass on. Its size is sealed. Parent side; one page per worker process, so
-    /// that a dying worker cannot write into its successor's.
+    /// A zeroed page and the descriptor to pass on. Its size is sealed. Parent side; one page for all workers, one
+    /// after the other.
     pub fn create() -> Result<(SharedPage, OwnedFd), PageError> {
         let memfd = memfd_create("lyre-page", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
             .map_err(|error| PageError::System { operation: "memfd_create", error })?;
@@ -124,6 +124,19 @@ impl Page {
     /// Number of data cores in use, as the worker says, never above [`CORES_MAX`].
     pub fn cores(&self) -> usize {
         (self.summary.cores.load(Ordering::Relaxed) as usize).min(CORES_MAX)
+    }
+
+    /// As new, for the next worker. Only while none runs.
+    pub fn clear(&self) {
+        let Summary { ready, usable_servers, servers, cores } = &self.summary;
+        for field in [ready, usable_servers, servers, cores] {
+            field.store(0, Ordering::Release);
+        }
+        for CoreLine { beat, connections, requests, tunnels } in &self.core {
+            for field in [beat, connections, requests, tunnels] {
+                field.store(0, Ordering::Relaxed);
+            }
+        }
     }
 
     pub fn is_ready(&self) -> bool {
