@@ -52,13 +52,16 @@ pub struct Clients {
     threads: Vec<JoinHandle<std::io::Result<()>>>,
 }
 
+/// What a client does until it is told to stop.
+type Work = Box<dyn FnOnce(&Target, &Ledger, &AtomicBool) + Send>;
+
 impl Clients {
     /// Starts everybody on `host`; `rate` is that of the probe, in requests a second.
     pub fn start(host: &Host, target: &Target, rate: u32, with_transfers: bool) -> Clients {
         let ledger = Arc::new(Ledger::new(1 + KEEPALIVE_CLIENTS));
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
-        let mut go = |work: Box<dyn FnOnce(&Target, &Ledger, &AtomicBool) + Send>| {
+        let mut go = |work: Work| {
             let (target, ledger, stop) = (target.clone(), Arc::clone(&ledger), Arc::clone(&stop));
             threads.push(host.thread(move || work(&target, &ledger, &stop)));
         };
