@@ -5,4 +5,5 @@
 
 pub mod clock;
 pub mod driver;
+pub mod pool;
 pub mod stream;

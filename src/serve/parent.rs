@@ -1,5 +1,6 @@
-//! What the worker and its parent say to each other over one SOCK_SEQPACKET socket: one JSON message a packet,
-//! descriptors as SCM_RIGHTS. Large payloads (bundle, status) travel in a memfd attached to the message.
+//! What the worker and its parent say to each other. How the messages travel is [`crate::serve::channel`]'s concern.
+
+pub use crate::serve::channel::{Channel, ChannelError, Received, Receiver, Sender};
 
 use crate::config::bundle::Bundle;
 use serde::{Deserialize, Serialize};
