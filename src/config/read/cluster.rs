@@ -121,7 +121,11 @@ fn this_node(c: &mut Context, list: &Item, nodes: &[TypedNode]) -> Option<usize>
         match index.and_then(|index| nodes.get(index)) {
             None => {
                 let all: Vec<&TypedNode> = nodes.iter().collect();
-                list.error(&mut c.f, format!("has no node {name:?}, as --node says"), format!("There is {}.", names(&all)));
+                list.error(
+                    &mut c.f,
+                    format!("has no node {name:?}, as --node says"),
+                    format!("There is {}.", names(&all)),
+                );
             }
             Some(typed) if !is_here(c.host.interfaces(), typed.node.address) => {
                 let message = format!("{} is on no interface of this host", typed.node.address);
@@ -131,8 +135,7 @@ fn this_node(c: &mut Context, list: &Item, nodes: &[TypedNode]) -> Option<usize>
         }
         return index;
     }
-    let here: Vec<&TypedNode> =
-        nodes.iter().filter(|typed| is_here(c.host.interfaces(), typed.node.address)).collect();
+    let here: Vec<&TypedNode> = nodes.iter().filter(|typed| is_here(c.host.interfaces(), typed.node.address)).collect();
     match here.as_slice() {
         [this] => nodes.iter().position(|typed| typed.node.name == this.node.name),
         [] => {

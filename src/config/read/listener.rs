@@ -69,7 +69,8 @@ fn address_of(c: &mut Context, item: &Item, kind: Option<ListenerKind>, before: 
     let port = if kind == Some(ListenerKind::Https) { 443 } else { 80 };
     let every = text.strip_prefix('*').unwrap_or(text).strip_prefix(':').filter(|port| port.parse::<u16>().is_ok());
     if let Some(port) = every {
-        let hint = format!("Write \"0.0.0.0:{port}\" for every IPv4 address, and another with \"[::]:{port}\" for IPv6.");
+        let hint =
+            format!("Write \"0.0.0.0:{port}\" for every IPv4 address, and another with \"[::]:{port}\" for IPv6.");
         item.error(&mut c.f, format!("{text:?} names no address family"), hint);
         return None;
     }

@@ -63,7 +63,8 @@ fn vip<'a>(
         Some(found) => found.clone(),
         None => found_interface(c, &place, &list),
     };
-    let interface = name.as_ref().and_then(|name| c.host.interfaces().iter().find(|known| known.name == *name)).cloned();
+    let interface =
+        name.as_ref().and_then(|name| c.host.interfaces().iter().find(|known| known.name == *name)).cloned();
     let nodes = cluster.as_ref().map(|read| read.cluster.nodes.as_slice()).unwrap_or_default();
     let addresses = list
         .iter()

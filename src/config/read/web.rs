@@ -284,7 +284,8 @@ fn route(c: &mut Context, mut section: Section, web: &mut Web) {
     section.finish(&mut c.f);
     let (Some(path), Some(pool)) = (path, pool) else { return };
     for other in web.routes.iter().filter(|other| other.path == path) {
-        let same = if hosts.is_empty() { other.hosts.is_empty().then_some("any host") } else { shared(&hosts, &other.hosts) };
+        let same =
+            if hosts.is_empty() { other.hosts.is_empty().then_some("any host") } else { shared(&hosts, &other.hosts) };
         if let Some(host) = same {
             let message = format!("{host} has a route for {path} already");
             let place = path_item.as_ref().map_or(&place, |item| &item.place);
@@ -371,7 +372,8 @@ fn trusted(c: &mut Context, list: &Item) -> Vec<IpNet> {
             proxies.extend(cloudflare::networks());
         } else if let Ok(network) = text.parse::<IpNet>() {
             if network.trunc() != network {
-                let hint = format!("Write \"{}\" for the network or \"{}\" for the host.", network.trunc(), network.addr());
+                let hint =
+                    format!("Write \"{}\" for the network or \"{}\" for the host.", network.trunc(), network.addr());
                 item.error(&mut c.f, format!("{text} has address bits beyond its prefix length"), hint);
             }
             if network.prefix_len() == 0 {
