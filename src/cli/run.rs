@@ -40,7 +40,8 @@ pub(super) fn worker(orders: &[OsString]) -> ExitCode {
 }
 
 fn serve(settings: Settings, bundle: Bundle) -> ExitCode {
-    // TODO(control): supervisor::run(settings, bundle)
-    drop((settings, bundle));
-    ExitCode::from(FAILED)
+    match control::supervisor::run(settings, bundle) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => output::fail(&error),
+    }
 }

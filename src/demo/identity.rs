@@ -2,6 +2,9 @@
 
 use crate::demo::client;
 use crate::demo::error::DemoError;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,7 +33,10 @@ impl Identity {
             trust: client::trust(made.cert.der().clone())?,
         };
         let write = |path: &Path, text: &str| {
-            std::fs::write(path, text).map_err(DemoError::lab(format!("writing {}", path.display())))
+            let mut options = OpenOptions::new();
+            let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
+            file.and_then(|mut file| file.write_all(text.as_bytes()))
+                .map_err(DemoError::lab(format!("writing {}", path.display())))
         };
         write(&identity.certificate, &certificate_pem)?;
         write(&identity.key, &key_pem)?;

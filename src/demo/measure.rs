@@ -15,8 +15,9 @@ pub struct Outcome {
     pub lost_requests: u64,
     /// Longest time between two answers to the probe around the fault, less the probe's own interval.
     pub gap: Duration,
-    /// From the fault to the moment the last of the broken long-lived connections learned of it, by an error or an end
-    /// of stream, or by its own patience ([`crate::demo::client::STALL_TIMEOUT`]). `None`: none broke.
+    /// From the fault (a planned move: from the take-over, which comes after a drain) to the moment the last of the
+    /// broken long-lived connections learned of it, by an error or an end of stream, or by its own patience
+    /// ([`crate::demo::client::STALL_TIMEOUT`]). `None`: none broke.
     pub long_lived_notice: Option<Duration>,
     /// Why it does not count as survived.
     pub complaint: Option<String>,
@@ -27,6 +28,8 @@ pub struct Outcome {
 /// What was seen between the fault and the end of its observation.
 pub struct Observation<'a> {
     pub fault_at: Moment,
+    /// What the long-lived connections had to learn of happened then.
+    pub broken_at: Moment,
     /// The probe had been served again for a while.
     pub end: Moment,
     /// All that ended from a little before the fault on, in any order.
@@ -43,7 +46,7 @@ pub fn outcome(fault: Fault, bound: Bound, seen: &Observation<'_>) -> Outcome {
     let losses = losses(seen);
     let lost_requests = losses.values().sum();
     let gap = gap(seen);
-    let long_lived_notice = seen.breaks.iter().map(|at| at.saturating_sub(seen.fault_at)).max();
+    let long_lived_notice = seen.breaks.iter().map(|at| at.saturating_sub(seen.broken_at)).max();
     let complaint = seen.complaint.clone().or_else(|| {
         if gap > bound.gap_max {
             Some(format!("no answer for {} ms, {} allowed", gap.as_millis(), bound.gap_max.as_millis()))
@@ -103,7 +106,15 @@ mod tests {
     }
 
     fn observed<'a>(answers: &'a [Answer], breaks: &'a [Moment]) -> Observation<'a> {
-        Observation { fault_at: ms(1000), end: ms(1300), answers, breaks, probe_interval: ms(2), complaint: None }
+        Observation {
+            fault_at: ms(1000),
+            broken_at: ms(1010),
+            end: ms(1300),
+            answers,
+            breaks,
+            probe_interval: ms(2),
+            complaint: None,
+        }
     }
 
     const BOUND: Bound = Bound { gap_max: Duration::from_millis(100), lost_max: 1 };
@@ -150,7 +161,7 @@ mod tests {
     #[test]
     fn the_slowest_of_the_broken_transfers_counts() {
         let outcome = outcome(Fault::Cable, BOUND, &observed(&with_hole(), &[ms(1040), ms(1090)]));
-        assert_eq!(outcome.long_lived_notice, Some(ms(90)));
+        assert_eq!(outcome.long_lived_notice, Some(ms(80)));
     }
 
     #[test]

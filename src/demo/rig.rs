@@ -94,7 +94,7 @@ impl Rig {
         let started = Instant::now();
         let mut settled_since = None;
         loop {
-            let missing = self.missing();
+            let missing = self.missing().map_err(|error| self.with_last_words(error))?;
             match (missing, self.watch.holder()) {
                 (None, Holder::Node(holder)) => {
                     let (since, taken) = *settled_since.get_or_insert((Instant::now(), self.watch.taken()));
@@ -131,8 +131,11 @@ impl Rig {
             self.await_condition(STALL_TIMEOUT * 2, || ledger.all_alive_after(end));
         }
         let breaks: Vec<Moment> = ledger.breaks_since(fault_at).into_iter().map(|(_, at)| at).collect();
+        // A planned move drains first; the connections that outlast that break when the address goes.
+        let taken_at = self.watch.last_taken().map(|at| ledger.moment(at)).filter(|at| *at > fault_at);
         let seen = Observation {
             fault_at,
+            broken_at: taken_at.filter(|_| fault == Fault::Planned).unwrap_or(fault_at),
             end,
             answers: &ledger.answers_since(fault_at.saturating_sub(STEADY)),
             breaks: &breaks,
@@ -226,25 +229,34 @@ impl Rig {
     }
 
     /// What convergence waits for.
-    fn missing(&mut self) -> Option<String> {
+    fn missing(&mut self) -> Result<Option<String>, DemoError> {
         let lab = Arc::clone(&self.lab);
         for (index, node) in lab.nodes.iter().enumerate() {
-            if !self.contender.is_ready(index) {
-                return Some(format!("{} to be ready", node.name));
+            if !self.contender.is_ready(index)? {
+                return Ok(Some(format!("{} to be ready", node.name)));
             }
             let address = SocketAddr::new(node.v4.into(), PLAIN_PORT);
             if !matches!(lab.client.on(|| is_served(address)), Ok(true)) {
-                return Some(format!("{} to serve at {address}", node.name));
+                return Ok(Some(format!("{} to serve at {address}", node.name)));
             }
         }
         let now = self.ledger().now();
         if !serves_steadily(self.ledger(), now) {
-            return Some("answers at the virtual address".to_owned());
+            return Ok(Some("answers at the virtual address".to_owned()));
         }
         if self.pace.with_transfers && !self.ledger().all_alive_after(now.saturating_sub(STEADY)) {
-            return Some("transfers through the virtual address".to_owned());
+            return Ok(Some("transfers through the virtual address".to_owned()));
         }
-        None
+        Ok(None)
+    }
+
+    fn with_last_words(&self, error: DemoError) -> DemoError {
+        match error {
+            DemoError::Command { command, said } => {
+                DemoError::Command { command, said: format!("{said}{}", self.last_words()) }
+            }
+            other => other,
+        }
     }
 
     fn last_words(&self) -> String {

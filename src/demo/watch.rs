@@ -3,10 +3,10 @@
 
 use crate::demo::lab::{Host, VIRTUAL_V4};
 use nix::ifaddrs::getifaddrs;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -19,8 +19,9 @@ pub struct Watch {
 #[derive(Default)]
 struct Shared {
     holds: [AtomicBool; 2],
-    /// Times a node was seen to take the address.
+    /// Times a node was seen to take the address, and the last of them.
     taken: AtomicU32,
+    last_taken: Mutex<Option<Instant>>,
     stop: AtomicBool,
 }
 
@@ -57,6 +58,11 @@ impl Watch {
         }
     }
 
+    /// When a node was last seen to take the address.
+    pub fn last_taken(&self) -> Option<Instant> {
+        *self.shared.last_taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How often a node took the address since the start.
     pub fn taken(&self) -> u32 {
         self.shared.taken.load(Ordering::Relaxed)
@@ -73,6 +79,7 @@ impl Shared {
                 })
             });
             if holds && !slot.swap(holds, Ordering::Relaxed) {
+                *self.last_taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                 self.taken.fetch_add(1, Ordering::Relaxed);
             }
             slot.store(holds, Ordering::Relaxed);

@@ -75,6 +75,11 @@ impl Ledger {
         self.opened.elapsed()
     }
 
+    /// The ledger's name for a time on the system's clock.
+    pub fn moment(&self, at: Instant) -> Moment {
+        at.saturating_duration_since(self.opened)
+    }
+
     /// Client number `client` has a request open since `started`, or none.
     pub fn set_open(&self, client: usize, started: Option<Moment>) {
         if let Some(slot) = self.open_since.get(client) {

@@ -111,11 +111,12 @@ impl Contender for KeepalivedHaproxy {
         Ok(())
     }
 
-    fn is_ready(&mut self, node: usize) -> bool {
+    fn is_ready(&mut self, node: usize) -> Result<bool, DemoError> {
         let node = self.node(node);
-        node.haproxy.as_mut().is_some_and(Process::is_running)
-            && node.keepalived.as_mut().is_some_and(Process::is_running)
-            && matches!(node.state().as_str(), "MASTER" | "BACKUP")
+        let (Some(haproxy), Some(keepalived)) = (&mut node.haproxy, &mut node.keepalived) else { return Ok(false) };
+        haproxy.must_run("haproxy")?;
+        keepalived.must_run("keepalived")?;
+        Ok(matches!(node.state().as_str(), "MASTER" | "BACKUP"))
     }
 
     fn log_tail(&self, node: usize) -> String {

@@ -1,5 +1,6 @@
 //! The real binary on both nodes, with one configuration file.
 
+use crate::control::status::{Router, Status, WorkerState};
 use crate::demo::contender::Contender;
 use crate::demo::contender::process::{Process, signal, tail};
 use crate::demo::error::DemoError;
@@ -53,7 +54,7 @@ impl Lyre {
         let binary = self.binary.clone();
         let node = self.node(node);
         let mut command = sandbox::outsider(&binary);
-        command.args(arguments).arg("--config").arg(node.config());
+        command.args(arguments).arg("--socket").arg(node.socket());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let output = node
             .host
@@ -110,15 +111,22 @@ impl Contender for Lyre {
             signal(worker, Signal::SIGCONT)?;
         }
         if !self.node(node).process.as_mut().is_some_and(Process::is_running) {
-            self.start(node)?;
+            return self.start(node);
         }
-        Ok(())
+        self.ask(node, &["failover", "--resume"]).map(drop)
     }
 
-    fn is_ready(&mut self, node: usize) -> bool {
-        self.node(node).process.as_mut().is_some_and(Process::is_running)
-            && self.node(node).worker().is_ok()
-            && self.ask(node, &["status", "--json"]).is_ok()
+    fn is_ready(&mut self, node: usize) -> Result<bool, DemoError> {
+        let Node { process: Some(process), host, .. } = self.node(node) else { return Ok(false) };
+        process.must_run(&format!("lyre run on {}", host.name))?;
+        let answer = self.ask(node, &["status", "--json"]).ok();
+        let status = answer.and_then(|text| serde_json::from_str::<Status>(&text).ok());
+        Ok(status.is_some_and(|status| {
+            let takes_part = |router: &Router| matches!(router.state.as_str(), "active" | "backup");
+            status.worker.state == WorkerState::Ready
+                && !status.routers.is_empty()
+                && status.routers.iter().all(takes_part)
+        }))
     }
 
     fn log_tail(&self, node: usize) -> String {
@@ -130,6 +138,10 @@ impl Contender for Lyre {
 impl Node {
     fn config(&self) -> PathBuf {
         self.directory.join("lyre.toml")
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.join("lyre.sock")
     }
 
     /// The worker is the parent's only child.
@@ -200,6 +212,6 @@ access = "off"
         key = identity.key.display(),
         one = one.v4,
         two = two.v4,
-        admin = node.directory.join("admin.sock").display(),
+        admin = node.socket().display(),
     )
 }

@@ -30,8 +30,9 @@ pub trait Contender {
     /// Repairs what the hooks above did: afterwards the node takes part again.
     fn repair(&mut self, node: usize) -> Result<(), DemoError>;
 
-    /// Whether the node says of itself that it takes part: processes up, router Active or Backup.
-    fn is_ready(&mut self, node: usize) -> bool;
+    /// Whether the node says of itself that it takes part: processes up, router Active or Backup. An error means that it
+    /// never will, because its process has ended.
+    fn is_ready(&mut self, node: usize) -> Result<bool, DemoError>;
 
     /// Last words of the node, for people who must find out why a condition did not come about.
     fn log_tail(&self, node: usize) -> String;

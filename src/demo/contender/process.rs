@@ -33,6 +33,17 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// An error that tells how it ended, if it has.
+    pub(super) fn must_run(&mut self, name: &str) -> Result<(), DemoError> {
+        match self.child.try_wait() {
+            Ok(Some(status)) => {
+                Err(DemoError::Command { command: name.to_owned(), said: format!("ended by itself, {status}") })
+            }
+            Ok(None) => Ok(()),
+            Err(source) => Err(DemoError::Lab { step: format!("looking after {name}"), source }),
+        }
+    }
+
     /// Direct children, oldest first.
     pub(super) fn children(&self) -> Vec<Pid> {
         children_of(self.pid())
