@@ -4,8 +4,8 @@ use super::FAILED;
 use super::output::{self, Colour, Style};
 use crate::config::bundle::Bundle;
 use crate::config::settings::Settings;
-use crate::config::{self};
-use crate::{control, serve, telemetry};
+use crate::control::supervisor::{self, ExitReason};
+use crate::{config, control, serve, telemetry};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -39,9 +39,11 @@ pub(super) fn worker(orders: &[OsString]) -> ExitCode {
     }
 }
 
+/// Blocks until told to stop.
 fn serve(settings: Settings, bundle: Bundle) -> ExitCode {
-    match control::supervisor::run(settings, bundle) {
-        Ok(_) => ExitCode::SUCCESS,
+    match supervisor::run(settings, bundle) {
+        Ok(ExitReason::Stopped) => ExitCode::SUCCESS,
+        Ok(ExitReason::Forced) => ExitCode::from(FAILED),
         Err(error) => output::fail(&error),
     }
 }

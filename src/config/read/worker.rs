@@ -4,7 +4,6 @@ use super::Context;
 use crate::config::file::{Item, Section};
 use crate::config::findings::{Findings, Place};
 use crate::config::settings::{AccessLog, Admin, DriverChoice, Limits, Log, LogFormat, Timeouts, Worker};
-use crate::serve::page::CORES_MAX;
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing::Level;
@@ -14,6 +13,9 @@ const S: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
+
+/// The page that worker and parent share has this many lines for cores.
+const CORES_MAX: usize = 255;
 
 /// `sun_path` holds 108 bytes with the final zero.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
