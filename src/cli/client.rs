@@ -30,6 +30,10 @@ pub(super) enum ClientError {
     Forbidden {
         socket: PathBuf,
     },
+    /// It ended before it answered.
+    Gone {
+        socket: PathBuf,
+    },
     /// It listens, but does not answer in time.
     Silent {
         socket: PathBuf,
@@ -74,6 +78,9 @@ impl Client {
                 stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes)
             })
             .map_err(|error| self.explain(error, wait))?;
+        if bytes.is_empty() {
+            return Err(ClientError::Gone { socket: self.socket.clone() });
+        }
         parse(&bytes).ok_or_else(|| ClientError::Garbled { socket: self.socket.clone() })
     }
 
@@ -81,6 +88,7 @@ impl Client {
         let socket = self.socket.clone();
         match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotRunning { socket },
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => ClientError::Gone { socket },
             io::ErrorKind::PermissionDenied => ClientError::Forbidden { socket },
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => ClientError::Silent { socket, waited },
             _ => ClientError::Io { socket, error },
@@ -122,6 +130,7 @@ impl fmt::Display for ClientError {
             ClientError::Forbidden { socket } => {
                 write!(f, "{} is for its owner only. Ask as root, or as the user that lyre runs as", socket.display())
             }
+            ClientError::Gone { socket } => write!(f, "lyre ended before it answered on {}", socket.display()),
             ClientError::Silent { socket, waited } => {
                 write!(f, "lyre did not answer on {} within {} s", socket.display(), waited.as_secs())
             }

@@ -180,32 +180,50 @@ fn worker(lines: &mut Vec<String>, status: &Status, before: Option<(Duration, &S
             core.core, core.connections, core.requests, core.tunnels
         ));
     }
-    lines.extend(rates(status, before).map(|rates| format!("  {rates}")));
+    lines.extend(traffic_lines(status, before));
 }
 
-/// What the worker counted between two looks, per second.
-fn rates(status: &Status, before: Option<(Duration, &Status)>) -> Option<String> {
-    let (elapsed, before) = before.filter(|(elapsed, _)| !elapsed.is_zero())?;
-    let total = |status: &Status, name: &str| find_number(&Value::Object(status.detail.clone()), name);
+/// What the worker counted since it started, and between two looks.
+fn traffic_lines(status: &Status, before: Option<(Duration, &Status)>) -> Vec<String> {
+    if !status.detail.contains_key("traffic") {
+        return Vec::new();
+    }
+    let total = |name: &str| counted(status, name).unwrap_or(0);
+    let mut lines = vec![format!(
+        "  {} requests, {} retries, {} waiting for a server, {} in and {} out",
+        total("requests"),
+        total("retries"),
+        total("waiting"),
+        size(total("bytes_in") as f64),
+        size(total("bytes_out") as f64)
+    )];
+    let Some((elapsed, before)) = before.filter(|(elapsed, _)| !elapsed.is_zero()) else { return lines };
+    // A worker that started anew counts from zero: no rate for one look.
     let rate = |name: &str| {
-        let counted = total(status, name)?.checked_sub(total(before, name)?)?;
-        Some(counted as f64 / elapsed.as_secs_f64())
+        let difference = counted(status, name)?.checked_sub(counted(before, name)?)?;
+        Some(difference as f64 / elapsed.as_secs_f64())
     };
-    let requests = rate("requests_total")?;
-    Some(format!("{requests:.0} requests a second"))
+    if let (Some(requests), Some(bytes_in), Some(bytes_out)) = (rate("requests"), rate("bytes_in"), rate("bytes_out")) {
+        lines.push(format!("  {requests:.0} requests/s, {}/s in, {}/s out", size(bytes_in), size(bytes_out)));
+    }
+    lines
 }
 
-/// The sum of all numbers of this name, however deep.
-fn find_number(value: &Value, name: &str) -> Option<u64> {
-    let inner: Vec<u64> = match value {
-        Value::Object(map) => map
-            .iter()
-            .filter_map(|(key, value)| if key == name { value.as_u64() } else { find_number(value, name) })
-            .collect(),
-        Value::Array(values) => values.iter().filter_map(|value| find_number(value, name)).collect(),
-        _ => return None,
-    };
-    (!inner.is_empty()).then(|| inner.iter().fold(0, |sum: u64, value| sum.saturating_add(*value)))
+fn counted(status: &Status, name: &str) -> Option<u64> {
+    status.detail.get("traffic")?.get(name)?.as_u64()
+}
+
+/// `1.5 MiB`
+fn size(bytes: f64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes;
+    for unit in units {
+        if value < 1024.0 || unit == "TiB" {
+            return if unit == "B" { format!("{value:.0} B") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1024.0;
+    }
+    String::new()
 }
 
 fn pools(lines: &mut Vec<String>, status: &Status, style: Style) {
@@ -229,23 +247,21 @@ fn server_line(server: &Value, style: Style) -> String {
     let told = ["name", "address", "state"];
     let rest = server.as_object().into_iter().flatten().filter(|(key, _)| !told.contains(&key.as_str()));
     let rest: Vec<String> = rest.filter_map(|(key, value)| fact(key, value)).collect();
-    format!("{name} {} {}", style.paint(colour, state), rest.join(", "))
+    format!("{name} {}: {}", style.paint(colour, state), rest.join(", "))
 }
 
-/// `last check: ok 3 ms`
+/// `2 outstanding`, `last error: refused`, `last check: 3.2 ms`
 fn fact(key: &str, value: &Value) -> Option<String> {
-    let value = match value {
-        Value::Null | Value::Array(_) | Value::Object(_) => return None,
-        Value::String(text) if text.is_empty() => return None,
-        Value::String(text) => printable(text),
-        Value::Number(number) if number.is_f64() => format!("{:.1}", number.as_f64().unwrap_or(0.0)),
-        other => other.to_string(),
-    };
-    let (name, unit) = match key.strip_suffix("_ms") {
-        Some(name) => (name, " ms"),
-        None => (key, ""),
-    };
-    Some(format!("{} {value}{unit}", printable(&name.replace('_', " "))))
+    let name = printable(&key.replace('_', " "));
+    match value {
+        Value::Number(number) => match name.strip_suffix(" ms") {
+            Some(name) => Some(format!("{name}: {:.1} ms", number.as_f64().unwrap_or(0.0))),
+            None => Some(format!("{number} {name}")),
+        },
+        Value::String(text) if !text.is_empty() => Some(format!("{name}: {}", printable(text))),
+        Value::Bool(true) => Some(name),
+        _ => None,
+    }
 }
 
 fn transition_line(transition: &Transition) -> String {

@@ -18,9 +18,9 @@ fn status() -> Status {
                     "last_exit": "killed by SIGKILL", "restart_in": null },
         "cores": [ { "core": 0, "connections": 3, "requests": 2, "tunnels": 1 } ],
         "pools": [ { "name": "web", "servers": [
-            { "name": "10.0.0.21:80", "address": "10.0.0.21:80", "state": "up", "outstanding": 2, "last_check_ms": 3.21 },
+            { "name": "10.0.0.21:80", "address": "10.0.0.21:80", "state": "up", "outstanding": 2, "requests": 40, "last_check_ms": 3.21 },
             { "name": "10.0.0.22:80", "address": "10.0.0.22:80", "state": "down", "last_error": "refused\u001b[31m" } ] } ],
-        "detail": { "cores": [ { "requests_total": 1500 }, { "requests_total": 500 } ] },
+        "detail": { "traffic": { "requests": 2000, "retries": 1, "waiting": 0, "bytes_in": 3072, "bytes_out": 1572864 } },
         "transitions": [ { "unix_ms": 0, "router": "vip1-v4", "from": "backup", "to": "active", "reason": "ActiveDown" } ]
     }"#;
     serde_json::from_str(json).unwrap()
@@ -45,10 +45,11 @@ worker
   ready for 12 s, 2 starts, 1 crashes, 0 hangs, last end: killed by SIGKILL
   listens on 0.0.0.0:443
   core 0: 3 connections, 2 requests running, 1 tunnels
+  2000 requests, 1 retries, 0 waiting for a server, 3.0 KiB in and 1.5 MiB out
 
 pool web
-  10.0.0.21:80 up last check 3.2 ms, outstanding 2
-  10.0.0.22:80 down last error refused[31m
+  10.0.0.21:80 up: last check: 3.2 ms, 2 outstanding, 40 requests
+  10.0.0.22:80 down: last error: refused[31m
 
 transitions
   1970-01-01 00:00:00 UTC vip1-v4: backup to active (ActiveDown)
@@ -56,18 +57,38 @@ transitions
     );
 }
 
-#[test]
-fn rates_are_what_was_counted_between_two_looks() {
-    let (now, mut before) = (status(), status());
-    before.detail = serde_json::from_str(r#"{ "cores": [ { "requests_total": 1000 } ] }"#).unwrap();
-    let shown = render(&now, Some((Duration::from_secs(2), &before)), Style::Plain);
-    assert!(shown.contains("  500 requests a second\n"), "{shown}");
+fn earlier(requests: u64) -> Status {
+    let mut earlier = status();
+    let traffic = serde_json::json!({ "requests": requests, "bytes_in": 1024, "bytes_out": 0 });
+    earlier.detail = serde_json::Map::from_iter([("traffic".to_owned(), traffic)]);
+    earlier
 }
 
 #[test]
-fn a_worker_that_started_anew_shows_no_negative_rate() {
-    let (now, mut before) = (status(), status());
-    before.detail = serde_json::from_str(r#"{ "requests_total": 9000 }"#).unwrap();
-    let shown = render(&now, Some((Duration::from_secs(2), &before)), Style::Plain);
-    assert!(!shown.contains("a second"), "{shown}");
+fn rates_are_what_was_counted_between_two_looks() {
+    let shown = render(&status(), Some((Duration::from_secs(2), &earlier(1000))), Style::Plain);
+    assert!(shown.contains("  500 requests/s, 1.0 KiB/s in, 768.0 KiB/s out\n"), "{shown}");
+}
+
+#[test]
+fn a_worker_that_started_anew_shows_no_rate_below_zero() {
+    let shown = render(&status(), Some((Duration::from_secs(2), &earlier(9000))), Style::Plain);
+    assert!(!shown.contains("requests/s"), "{shown}");
+}
+
+#[test]
+fn a_status_without_a_worker_is_still_a_picture() {
+    let mut status = status();
+    status.detail.clear();
+    status.pools = Value::Null;
+    status.cores.clear();
+    status.worker.state = WorkerState::Down;
+    status.worker.restart_in = Some(0.2);
+    let shown = render(&status, None, Style::Plain);
+    assert!(
+        shown.contains(
+            "  down for 12 s, 2 starts, 1 crashes, 0 hangs, last end: killed by SIGKILL, next start in 0.2 s"
+        ),
+        "{shown}"
+    );
 }
