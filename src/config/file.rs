@@ -109,10 +109,6 @@ impl<'a> Section<'a> {
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
-    pub(crate) fn flag(&mut self, f: &mut Findings, name: &'static str, default: bool) -> bool {
-        self.optional(name).and_then(|item| item.flag(f)).unwrap_or(default)
-    }
-
     pub(crate) fn choice<T: Copy>(
         &mut self,
         f: &mut Findings,

@@ -1,5 +1,6 @@
 //! lyre.toml: what the operator typed (`file`), what the program relies on (`settings`), and what is wrong (`error`).
 
+pub(crate) mod calendar;
 mod cloudflare;
 mod file;
 mod findings;
@@ -70,6 +71,19 @@ pub fn read_bundle(bundle: &Bundle) -> Report {
     let mut packed = Packed(bundle);
     let (settings, errors, warnings) = understand(&bundle.path, &bundle.text, bundle.node.as_deref(), &mut packed);
     Report { outcome: settings.map(|settings| (settings, bundle.clone())), errors, warnings }
+}
+
+/// Where the admin socket of the lyre that runs with this configuration is. For its clients: a file that is not there,
+/// not readable or wrong elsewhere is no reason not to ask.
+pub fn admin_socket(path: &Path) -> PathBuf {
+    let text = host::read_text(path).unwrap_or_default();
+    let mut machine = Machine::new(path, String::new(), None);
+    let (document, _) = toml::de::DeTable::parse_recoverable(&text);
+    let socket = document.get_ref().get("admin").and_then(|admin| admin.get_ref().get("socket"));
+    match socket.and_then(|socket| socket.get_ref().as_str()) {
+        Some(socket) => path.parent().unwrap_or(Path::new("")).join(socket),
+        None => machine.admin_socket(),
+    }
 }
 
 type Understood = (Option<Settings>, Vec<Problem>, Vec<Problem>);

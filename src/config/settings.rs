@@ -35,6 +35,8 @@ pub struct Cluster {
     /// Index of this node in `nodes`; order is preference.
     pub this: usize,
     pub secret: Secret,
+    /// TCP port of the link between the nodes, on the node addresses.
+    pub link_port: u16,
 }
 
 #[derive(Debug, Clone)]

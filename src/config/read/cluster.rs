@@ -11,6 +11,9 @@ use std::net::IpAddr;
 /// The Active of the first node advertises this; 255 is for owners of the addresses.
 pub(super) const PRIORITY_FIRST: u8 = 254;
 
+/// Beside the ports of the ExApp gateway, 8780 and 8782.
+const LINK_PORT: u16 = 8783;
+
 /// More nodes than this share an address badly: priorities would reach the values that mean "degraded".
 const NODES_MAX: usize = 16;
 
@@ -39,11 +42,13 @@ pub(super) fn read(c: &mut Context, section: Option<Section>) -> Option<Read> {
     let list = section.required(&mut c.f, "nodes", hint);
     let nodes = list.as_ref().map(|list| nodes(c, list)).unwrap_or_default();
     let this = list.and_then(|list| this_node(c, &list, &nodes));
+    let link_port = section.whole(&mut c.f, "link_port", 1..=65_535, u64::from(LINK_PORT));
+    let link_port = u16::try_from(link_port).unwrap_or(LINK_PORT);
     section.finish(&mut c.f);
     let priority = this.and_then(|this| nodes.get(this)).map_or(PRIORITY_FIRST, |typed| typed.priority);
     let nodes = nodes.into_iter().map(|typed| typed.node).collect();
     let secret = secret.unwrap_or(Secret(Vec::new().into()));
-    Some(Read { cluster: Cluster { nodes, this: this.unwrap_or(0), secret }, priority })
+    Some(Read { cluster: Cluster { nodes, this: this.unwrap_or(0), secret, link_port }, priority })
 }
 
 fn nodes<'a>(c: &mut Context, list: &Item<'a>) -> Vec<TypedNode<'a>> {

@@ -52,7 +52,7 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
 
     let certificates = root.optional("tls").and_then(|item| item.section(&mut c.f));
     let certificates = tls::read(c, certificates);
-    let mut web = web::read(c, &mut root);
+    let web = web::read(c, &mut root);
     let listeners_typed = root.tables(&mut c.f, "listener");
     let listeners = listener::read(c, listeners_typed, &certificates, !web.routes.is_empty());
     web.check_loops(c, &listeners);

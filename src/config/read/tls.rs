@@ -3,7 +3,7 @@
 use super::{Context, files};
 use crate::config::file::{Item, Section};
 use crate::config::settings::{Certificate, Route};
-use crate::config::x509;
+use crate::config::{calendar, x509};
 use rustls::server::ParsedCertificate;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -115,12 +115,12 @@ fn check_validity(c: &mut Context, item: &Item, leaf: &CertificateDer) {
     let Some(validity) = x509::validity(leaf) else { return };
     let renew = "Renew it, then lyre reload.";
     if c.now >= validity.not_after {
-        item.warning(&mut c.f, format!("the certificate expired on {}", x509::show_day(validity.not_after)), renew);
+        item.warning(&mut c.f, format!("the certificate expired on {}", calendar::show_day(validity.not_after)), renew);
     } else if c.now < validity.not_before {
-        let message = format!("the certificate is not valid before {}", x509::show_day(validity.not_before));
+        let message = format!("the certificate is not valid before {}", calendar::show_day(validity.not_before));
         item.warning(&mut c.f, message, "Is this machine's clock right?");
     } else if c.now + EXPIRES_SOON_S >= validity.not_after {
-        item.warning(&mut c.f, format!("the certificate expires on {}", x509::show_day(validity.not_after)), renew);
+        item.warning(&mut c.f, format!("the certificate expires on {}", calendar::show_day(validity.not_after)), renew);
     }
 }
 

@@ -4,18 +4,24 @@ use super::Context;
 use crate::config::file::{Item, Section};
 use crate::config::findings::{Findings, Place};
 use crate::config::settings::{AccessLog, Admin, DriverChoice, Limits, Log, LogFormat, Timeouts, Worker};
-use crate::serve::page::CORES_MAX;
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing::Level;
 
+const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
+/// The page that worker and parent share has this many lines for cores.
+const CORES_MAX: usize = 255;
+
 /// `sun_path` holds 108 bytes with the final zero.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// Environment variable that overrules `log.level`.
+const LOG_LEVEL: &str = "LYRE_LOG";
 
 /// The table `name`, or an empty one: every key has a default.
 fn section<'a>(c: &mut Context, root: &mut Section<'a>, name: &'static str) -> Section<'a> {
@@ -68,11 +74,11 @@ pub(super) fn worker(c: &mut Context, root: &mut Section) -> Worker {
     }
     let user = section.optional("user").and_then(|item| user(c, &item));
     let drivers = [("auto", DriverChoice::Auto), ("io_uring", DriverChoice::Ring), ("epoll", DriverChoice::Epoll)];
-    let hang_range = Duration::from_millis(100)..=60 * S;
+    let hang_range = 100 * MS..=60 * S;
     let worker = Worker {
         cores,
         user,
-        hang_timeout: section.duration(&mut c.f, "hang_timeout", hang_range, S),
+        hang_timeout: section.duration(&mut c.f, "hang_timeout", hang_range, 500 * MS),
         driver: section.choice(&mut c.f, "driver", &drivers, DriverChoice::Auto),
     };
     section.finish(&mut c.f);
@@ -104,7 +110,15 @@ pub(super) fn log(c: &mut Context, root: &mut Section) -> Log {
         level: section.choice(&mut c.f, "level", &levels, Level::INFO),
     };
     section.finish(&mut c.f);
-    log
+    let Some(wanted) = c.host.variable(LOG_LEVEL).filter(|wanted| !wanted.is_empty()) else { return log };
+    match levels.iter().find(|(name, _)| *name == wanted) {
+        Some((_, level)) => Log { level: *level, ..log },
+        None => {
+            let place = Place { key: LOG_LEVEL.to_owned(), span: 0..0 };
+            c.f.error(&place, format!("{wanted:?} is no log level"), "Set it to error, warn, info or debug.");
+            log
+        }
+    }
 }
 
 /// The limit of a part of the head: 16 KiB, or the whole head where that is less.
