@@ -7,3 +7,7 @@ pub mod clock;
 pub mod driver;
 pub mod pool;
 pub mod stream;
+pub mod tls;
+
+#[cfg(test)]
+mod testing;
