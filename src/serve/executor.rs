@@ -1,9 +1,11 @@
 //! One data executor: driver, listeners, ticks. Lives as long as the worker; reloads swap what it reads, never itself.
 
 use crate::config::settings::{DriverChoice, ListenerKind};
+use crate::net::clock::Timer;
 use crate::net::driver::{Driver, Kind, Listener, Socket};
 use crate::net::stream::Stream;
-use crate::serve::connection::Connection;
+use crate::net::tls::Version;
+use crate::serve::connection::{Connection, Door};
 use crate::serve::core::Core;
 use crate::serve::reply::{self, About, Own, body::Audience};
 use crate::serve::shared::{Phase, Shared};
@@ -13,7 +15,7 @@ use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement}
 use socket2::SockRef;
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -165,15 +167,53 @@ fn welcome(core: &Rc<Core>, socket: Socket, peer: SocketAddr, port: u16, kind: L
         }
         return;
     }
-    let Some(stream) = stream(socket, kind) else {
-        core.dismiss(client);
-        return;
-    };
-    glommio::spawn_local(Connection::new(core.clone(), stream, client, port, kind).run()).detach();
+    let door = Door { port, kind };
+    if kind == ListenerKind::Https {
+        glommio::spawn_local(secure(core.clone(), socket, client, door)).detach();
+    } else {
+        glommio::spawn_local(Connection::new(core.clone(), Stream::Plain(socket), None, client, door).run()).detach();
+    }
 }
 
-fn stream(socket: Socket, kind: ListenerKind) -> Option<Stream> {
-    (kind != ListenerKind::Https).then_some(Stream::Plain(socket))
+/// The handshake, then the connection. Boxed apart, so that an idle connection does not keep the handshake's frame.
+async fn secure(core: Rc<Core>, socket: Socket, client: IpAddr, door: Door) {
+    match Box::pin(shake_hands(&core, socket)).await {
+        Some((stream, version)) => Connection::new(core, stream, Some(version), client, door).run().await,
+        None => {
+            core.counters().handshakes_failed.bump();
+            core.dismiss(client);
+        }
+    }
+}
+
+async fn shake_hands(core: &Core, socket: Socket) -> Option<(Stream, Version)> {
+    let counters = core.counters();
+    let (limit, patience) = {
+        let settings = &core.view().snapshot.settings;
+        (settings.limits.handshakes_max as u64, settings.timeouts.handshake)
+    };
+    let acceptor = core.acceptor()?;
+    if counters.handshaking.read() >= limit {
+        return None;
+    }
+    counters.handshaking.up();
+    let timer = Timer::new();
+    timer.arm(patience);
+    let result = timer.bound(acceptor.accept(socket)).await;
+    counters.handshaking.down();
+    let (stream, info) = match result {
+        Ok(Ok(done)) => done,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "handshake failed");
+            return None;
+        }
+        Err(_) => return None,
+    };
+    counters.handshakes.bump();
+    if info.resumed {
+        counters.handshakes_resumed.bump();
+    }
+    Some((stream, info.version))
 }
 
 /// Says why before the connection closes. Costs one send: the response fits any socket's buffer.
