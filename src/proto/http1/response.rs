@@ -1,8 +1,9 @@
 //! Response heads from an upstream: RFC 9112 §4 (status line) and §6.3 (how the body ends).
 
+use super::bytes::{find, is_token, is_value, list};
 use super::error::ResponseError;
 use super::head::{Field, FieldLine, Fields, HeadReader, Parsed, ScanError, content_length};
-use super::name::{Name, is_token, is_value_byte, list};
+use super::name::Name;
 use super::request::{Method, mark_connection_options};
 use super::{BodyLength, Limits, Version};
 
@@ -167,7 +168,7 @@ struct StatusLine<'a> {
 impl<'a> StatusLine<'a> {
     /// `line` without its CRLF. The space before an absent reason may be absent too: some PHP servers omit it.
     fn parse(line: &'a [u8]) -> Result<StatusLine<'a>, ResponseError> {
-        if line.contains(&b'\r') {
+        if find(line, 0, b'\r').is_some() {
             return Err(ResponseError::BareCr);
         }
         let (version, rest) = line.split_at_checked(8).ok_or(ResponseError::StatusLine)?;
@@ -182,7 +183,7 @@ impl<'a> StatusLine<'a> {
             [b' ', a, b, c, b' ', reason @ ..] => ([*a, *b, *c], reason),
             _ => return Err(ResponseError::StatusLine),
         };
-        if !digits.iter().all(u8::is_ascii_digit) || digits[0] == b'0' || !reason.iter().all(|b| is_value_byte(*b)) {
+        if !digits.iter().all(u8::is_ascii_digit) || digits[0] == b'0' || !is_value(reason) {
             return Err(ResponseError::StatusLine);
         }
         let status = digits.iter().fold(0u16, |status, digit| status * 10 + u16::from(digit - b'0'));
