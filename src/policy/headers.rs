@@ -369,3 +369,6 @@ impl AddressText {
         self.text.get(..usize::from(self.len)).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests;

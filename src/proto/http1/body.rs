@@ -307,3 +307,6 @@ impl Default for ChunkDecoder {
         ChunkDecoder::new()
     }
 }
+
+#[cfg(test)]
+mod tests;

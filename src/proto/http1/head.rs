@@ -336,3 +336,6 @@ pub(super) fn content_length(value: &[u8]) -> Option<u64> {
     })?;
     (number <= i64::MAX as u64).then_some(number)
 }
+
+#[cfg(test)]
+mod tests;

@@ -334,7 +334,11 @@ struct Connection {
     upgrade: bool,
     /// An option that is the name of some field.
     names_fields: bool,
+    options: usize,
 }
+
+/// Connection options of one message. Each is compared with each field name, and honest senders list one to three.
+pub(super) const CONNECTION_OPTIONS_MAX: usize = 32;
 
 /// First value and number of lines of a field that must be single.
 #[derive(Debug, Clone, Copy, Default)]
@@ -471,6 +475,10 @@ fn judge_expect(line: &RequestLine<'_>, expect: Single<'_>) -> Result<bool, Requ
 
 fn connection_options(value: &[u8], connection: &mut Connection) -> Result<(), RequestError> {
     for option in list(value) {
+        connection.options += 1;
+        if connection.options > CONNECTION_OPTIONS_MAX {
+            return Err(RequestError::Connection);
+        }
         match option {
             // A recipient must accept empty list elements (RFC 9110 §5.6.1.2).
             b"" => {}

@@ -4,7 +4,7 @@ use super::bytes::{find, is_token, is_value, list};
 use super::error::ResponseError;
 use super::head::{Field, FieldLine, Fields, HeadReader, Parsed, ScanError, content_length};
 use super::name::Name;
-use super::request::{Method, mark_connection_options};
+use super::request::{CONNECTION_OPTIONS_MAX, Method, mark_connection_options};
 use super::{BodyLength, Limits, Version};
 
 /// A checked response head.
@@ -203,7 +203,7 @@ struct Facts {
 
 fn judge(bytes: &[u8], fields: &mut Fields, version: Version) -> Result<Facts, ResponseError> {
     let mut facts = Facts::default();
-    let mut codings = 0;
+    let (mut codings, mut options) = (0, 0);
     let (mut upgrade_option, mut websocket, mut names_fields) = (false, false, false);
     for field in fields.as_slice() {
         let value = || FieldLine::new(bytes, *field).value();
@@ -221,7 +221,9 @@ fn judge(bytes: &[u8], fields: &mut Fields, version: Version) -> Result<Facts, R
             }
             Name::Connection => {
                 for option in list(value()) {
+                    options += 1;
                     match option {
+                        _ if options > CONNECTION_OPTIONS_MAX => return Err(ResponseError::Connection),
                         b"" => {}
                         _ if option.eq_ignore_ascii_case(b"close") => facts.close = true,
                         _ if option.eq_ignore_ascii_case(b"keep-alive") => facts.keep_alive = true,
