@@ -5,4 +5,6 @@
 
 pub mod clock;
 pub mod driver;
+pub mod pool;
 pub mod stream;
+pub mod upstream;

@@ -70,7 +70,8 @@ pub fn retry(attempt: &Attempt<'_>) -> Retry {
     }
 }
 
-fn is_repeatable(method: Method, path: &[u8]) -> bool {
+/// Sending it twice leaves the server as sending it once would, and is answered alike.
+pub fn is_repeatable(method: Method, path: &[u8]) -> bool {
     match method {
         Method::Get | Method::Head | Method::Options | Method::Propfind | Method::Report | Method::Search => true,
         Method::Put => is_upload_part(path),

@@ -1,11 +1,339 @@
 //! One virtual router: RFC 9568 §6 as a value. `handle` one input, drain `poll`, sleep until `deadline`.
 //!
 //! The machine never calls out: no sockets, no clock, no logging. The runner obeys its actions in order.
+//!
+//! ```text
+//!                   LinkUp, owner
+//!        +-------------------------------------+
+//!        |                                     v   advert, health, address events
+//! +------------+  LinkUp  +--------+  down  +--------+ ---.
+//! | Initialize | -------> | Backup | -----> | Active | <--'
+//! +------------+          +--------+ <----- +--------+
+//!    ^  ^                   |    ^  outranked |   ^  |
+//!    |  '-------------------'    |   yielded  |   |  | own adverts missed for a whole down interval
+//!    |     LinkDown, Shutdown    | a newer    |   |  v
+//!    |                           | advert   +---------+
+//!    '---------------------------+--------- | Stalled |   still "Active" to the outside: holds the addresses,
+//!                                           +---------+   sends nothing, listens for one interval
+//! ```
+//!
+//! Beyond the RFC, each with a test of the same words in `machine/tests.rs`:
+//! - healthy nodes do not take the address from each other ([`Preempt::Never`]), not even after a stall;
+//! - a planned or forced release keeps the addresses until the successor is heard;
+//! - the down timer counts from the kernel's receive time, not from the time of reading;
+//! - priority 0 counts only from the Active we know (RFC 9568 §6.4.2 takes it from anybody);
+//! - an answer to a losing advert does not move the advert schedule and is not repeated within a quarter interval
+//!   (RFC 9568 §6.4.3 answers each), so that a flood cannot be amplified.
+
+mod active;
+mod announcing;
+mod backup;
+#[cfg(test)]
+mod tests;
 
 use crate::packet::{Advert, Family};
 use crate::params::{Centis, Priority, Time, Vrid};
+use active::{Active, Stalled};
+use backup::Backup;
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
+
+/// A virtual router. Owned by one thread; every method returns at once.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    settings: Settings,
+    /// How long the kernel keeps the addresses without a refresh; zero if they are permanent.
+    lease: Duration,
+    health: Health,
+    hold: Hold,
+    /// Our addresses were on the interface before we became Active (a crash); never true while Active.
+    leftover: bool,
+    /// The link was up before, so the next start is a return.
+    was_up: bool,
+    phase: Phase,
+    actions: VecDeque<Action>,
+}
+
+impl Machine {
+    /// A machine in Initialize. `lease` is how long the kernel keeps installed addresses without a refresh; zero means
+    /// they are permanent and [`Action::Refresh`] never comes.
+    pub fn new(settings: Settings, lease: Duration) -> Machine {
+        Machine {
+            settings,
+            lease,
+            health: Health::Able,
+            hold: Hold::None,
+            leftover: false,
+            was_up: false,
+            phase: Phase::Initialize,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Takes one input at the moment `now`, which never runs backwards. Drain [`Machine::poll`] before the next one.
+    pub fn handle(&mut self, now: Time, input: Input<'_>) {
+        self.notice_stall(now);
+        let phase = std::mem::replace(&mut self.phase, Phase::Initialize);
+        self.phase = match (phase, input) {
+            (Phase::Initialize, Input::LinkUp { source }) => self.start(now, source),
+            (Phase::Initialize, Input::Health(health)) => {
+                self.health = health;
+                Phase::Initialize
+            }
+            (Phase::Initialize, Input::HandOver) => {
+                self.hold = Hold::HandedOver;
+                Phase::Initialize
+            }
+            (Phase::Initialize, Input::Resume) => {
+                self.hold = Hold::None;
+                Phase::Initialize
+            }
+            (Phase::Initialize, Input::AddressFound) => {
+                self.leftover = true;
+                Phase::Initialize
+            }
+            (Phase::Initialize, Input::Shutdown) => {
+                self.drop_leftover();
+                Phase::Initialize
+            }
+            (Phase::Initialize, Input::LinkDown | Input::Advert { .. } | Input::Tick | Input::AddressLost) => {
+                Phase::Initialize
+            }
+
+            (Phase::Backup(mut backup), Input::LinkUp { source }) => {
+                backup.source = source;
+                Phase::Backup(backup)
+            }
+            (Phase::Backup(_), Input::LinkDown) => self.leave_backup(Reason::LinkDown),
+            (Phase::Backup(backup), Input::Advert { advert, source, received }) => {
+                self.hear_as_backup(backup, now, advert, source, received.min(now))
+            }
+            (Phase::Backup(backup), Input::Tick) => self.tick_backup(backup, now),
+            // Told again what it knows: the timers must not start over.
+            (Phase::Backup(backup), Input::Health(health)) if health == self.health => Phase::Backup(backup),
+            (Phase::Backup(backup), Input::Health(health)) => {
+                self.health = health;
+                self.reconsider(backup, now)
+            }
+            (Phase::Backup(backup), Input::HandOver) => {
+                self.hold = Hold::HandedOver;
+                Phase::Backup(backup)
+            }
+            (Phase::Backup(backup), Input::Resume) if self.hold == Hold::None => Phase::Backup(backup),
+            (Phase::Backup(backup), Input::Resume) => {
+                self.hold = Hold::None;
+                self.reconsider(backup, now)
+            }
+            (Phase::Backup(backup), Input::AddressFound) => {
+                self.leftover = true;
+                Phase::Backup(backup)
+            }
+            // Not ours to restore: the lease of a left-over address ran out, or we withdrew it ourselves.
+            (Phase::Backup(backup), Input::AddressLost) => Phase::Backup(backup),
+            (Phase::Backup(_), Input::Shutdown) => self.leave_backup(Reason::Shutdown),
+
+            (Phase::Active(active), Input::LinkUp { source }) => self.move_source(active, now, source),
+            (Phase::Active(_), Input::LinkDown) => self.leave_active(Reason::LinkDown),
+            (Phase::Active(active), Input::Advert { advert, source, received }) => {
+                self.hear_as_active(active, now, advert, source, received.min(now))
+            }
+            (Phase::Active(active), Input::Tick) => self.tick_active(active, now),
+            (Phase::Active(active), Input::Health(health)) => self.change_health(active, now, health),
+            (Phase::Active(active), Input::HandOver) => self.hand_over(active, now),
+            (Phase::Active(active), Input::Resume) => self.cancel_hand_over(active, now),
+            (Phase::Active(active), Input::AddressLost) => self.restore_addresses(active, now),
+            // We hold them, so they are ours.
+            (Phase::Active(active), Input::AddressFound) => Phase::Active(active),
+            (Phase::Active(_), Input::Shutdown) => self.leave_active(Reason::Shutdown),
+
+            (Phase::Stalled(mut stalled), Input::LinkUp { source }) => {
+                stalled.active.source = source;
+                Phase::Stalled(stalled)
+            }
+            (Phase::Stalled(_), Input::LinkDown) => self.leave_stalled(Reason::LinkDown),
+            (Phase::Stalled(stalled), Input::Advert { advert, source, received }) => {
+                self.hear_as_stalled(stalled, now, advert, source, received.min(now))
+            }
+            (Phase::Stalled(stalled), Input::Tick) => self.tick_stalled(stalled, now),
+            (Phase::Stalled(stalled), Input::Health(health)) => {
+                self.health = health;
+                Phase::Stalled(stalled)
+            }
+            (Phase::Stalled(mut stalled), Input::HandOver) => {
+                stalled.active.handing_over = Some(now);
+                Phase::Stalled(stalled)
+            }
+            (Phase::Stalled(mut stalled), Input::Resume) => {
+                stalled.active.handing_over = None;
+                Phase::Stalled(stalled)
+            }
+            // The kernel let the lease run out while we slept; only the end of listening may bring the address back.
+            (Phase::Stalled(stalled), Input::AddressLost | Input::AddressFound) => Phase::Stalled(stalled),
+            (Phase::Stalled(_), Input::Shutdown) => self.leave_stalled(Reason::Shutdown),
+        };
+        self.check();
+    }
+
+    /// The next action, in the order they must be done. Call until `None` after every `handle`.
+    pub fn poll(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When to hand in [`Input::Tick`], queued adverts first. Valid until the next `handle`; may lie in the past.
+    pub fn deadline(&self) -> Option<Time> {
+        match &self.phase {
+            Phase::Initialize => None,
+            Phase::Backup(backup) => self.backup_deadline(backup),
+            Phase::Active(active) => Some(self.active_deadline(active)),
+            Phase::Stalled(stalled) => Some(stalled.until),
+        }
+    }
+
+    pub fn state(&self) -> State {
+        match self.phase {
+            Phase::Initialize => State::Initialize,
+            Phase::Backup(_) => State::Backup,
+            Phase::Active(_) | Phase::Stalled(_) => State::Active,
+        }
+    }
+
+    /// What this node advertises, or would advertise as Active: the configured priority, at most [`DEGRADED_MAX`]
+    /// when degraded, 0 when it cannot serve or is handing over.
+    pub fn effective_priority(&self) -> Priority {
+        match &self.phase {
+            Phase::Active(active) => self.advertised(active),
+            Phase::Stalled(stalled) => self.advertised(&stalled.active),
+            Phase::Initialize | Phase::Backup(_) => self.own_priority(),
+        }
+    }
+
+    /// Source address and priority of the Active as last heard; `None` if nobody was heard or it is us.
+    pub fn active_peer(&self) -> Option<(IpAddr, Priority)> {
+        match &self.phase {
+            Phase::Backup(backup) => backup.heard.map(|peer| (peer.source, peer.priority)),
+            Phase::Initialize | Phase::Active(_) | Phase::Stalled(_) => None,
+        }
+    }
+
+    pub fn health(&self) -> Health {
+        self.health
+    }
+
+    /// Handed over as planned (or told to before it had the address) and not resumed: does not take the address while
+    /// anybody else does.
+    pub fn is_handed_over(&self) -> bool {
+        matches!(self.hold, Hold::HandedOver)
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Leaves Initialize: the owner becomes Active at once, everybody else listens first (RFC 9568 §6.4.1).
+    fn start(&mut self, now: Time, source: IpAddr) -> Phase {
+        let reason = if self.was_up { Reason::LinkUp } else { Reason::Started };
+        self.was_up = true;
+        if self.settings.priority == Priority::OWNER && self.is_ready(now) {
+            return self.take_over(now, source, State::Initialize, reason);
+        }
+        self.report(State::Initialize, State::Backup, reason);
+        Phase::Backup(Backup::listening(now, source, self.settings.advert_interval))
+    }
+
+    /// What our health lets us advertise, hand-over aside.
+    fn own_priority(&self) -> Priority {
+        match self.health {
+            Health::Able => self.settings.priority,
+            Health::Degraded => degraded(self.settings.priority),
+            Health::Unable => Priority::RELEASE,
+        }
+    }
+
+    /// May and wants to become Active by the ordinary rules.
+    fn is_ready(&self, now: Time) -> bool {
+        self.health != Health::Unable
+            && match self.hold {
+                Hold::None => true,
+                Hold::HandedOver => false,
+                Hold::Flapping { until } => now >= until,
+            }
+    }
+
+    fn drop_leftover(&mut self) {
+        if self.leftover {
+            self.leftover = false;
+            self.push(Action::Withdraw);
+        }
+    }
+
+    fn push(&mut self, action: Action) {
+        self.actions.push_back(action);
+    }
+
+    fn report(&mut self, from: State, to: State, reason: Reason) {
+        self.push(Action::Report(Event::Transition { from, to, reason }));
+    }
+
+    fn check(&self) {
+        debug_assert!(!self.settings.addresses.is_empty(), "a virtual router without addresses");
+        match &self.phase {
+            Phase::Initialize => {}
+            Phase::Backup(backup) => {
+                debug_assert!(backup.interval <= self.settings.advert_interval.times(LEARNED_FACTOR_MAX));
+                debug_assert!(self.own_priority() != Priority::RELEASE || self.health == Health::Unable);
+            }
+            Phase::Active(active) | Phase::Stalled(Stalled { active, .. }) => {
+                debug_assert!(!self.leftover, "an Active holds its addresses on purpose");
+                debug_assert!(active.next_advert.since(active.sent) <= self.settings.advert_interval.duration());
+                debug_assert!(active.refresh.is_some() != self.lease.is_zero());
+            }
+        }
+    }
+}
+
+/// The state with what is only known in it.
+#[derive(Debug, Clone)]
+enum Phase {
+    Initialize,
+    Backup(Backup),
+    Active(Active),
+    /// Holds the addresses, but was silent for so long that a peer may have taken over.
+    Stalled(Stalled),
+}
+
+/// Why a Backup that is able to serve keeps out of the election. It still returns when nobody has been Active for
+/// [`LONELY_DOWN_INTERVALS`]: an address somewhere is better than nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    None,
+    /// By order, until [`Input::Resume`].
+    HandedOver,
+    /// Somebody on this host keeps removing our addresses.
+    Flapping {
+        until: Time,
+    },
+}
+
+/// Down intervals without any Active after which a held Backup takes the address all the same.
+const LONELY_DOWN_INTERVALS: u32 = 3;
+
+/// A Backup believes an advert interval of up to this many times its own: an unauthenticated advert must not be able
+/// to put it to sleep. The floor is the wire's own 10 ms.
+const LEARNED_FACTOR_MAX: u16 = 10;
+
+/// Maps base priorities 254, 253, … to 9, 8, … 1, so that degraded nodes keep their order. Nodes further apart than
+/// eight share the 1 and are ordered by address.
+fn degraded(base: Priority) -> Priority {
+    let order = Priority::OWNER.0.saturating_sub(1).saturating_sub(base.0);
+    Priority(DEGRADED_MAX.0.saturating_sub(order).max(1).min(base.0))
+}
+
+/// Whether `(priority, source)` beats `(own_priority, own_source)`: the priority, then the address as an unsigned
+/// number in network order (RFC 9568 §6.4.3).
+fn outranks(priority: Priority, source: IpAddr, own_priority: Priority, own_source: IpAddr) -> bool {
+    (priority, source) > (own_priority, own_source)
+}
 
 /// Whether a Backup takes the address from a living Active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,11 +348,11 @@ pub enum Preempt {
 /// Highest advert priority that means "I serve, but badly; take over if you are well".
 pub const DEGRADED_MAX: Priority = Priority(9);
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     pub vrid: Vrid,
     pub family: Family,
-    /// 1..=254, or 255 for the owner of the addresses.
+    /// 1..=254, or 255 for the owner of the addresses. Values up to [`DEGRADED_MAX`] read as degraded to a Lyre peer.
     pub priority: Priority,
     pub advert_interval: Centis,
     /// Adverts that may be missed before the Active counts as down; 3 in the RFC and in keepalived.
@@ -32,6 +360,13 @@ pub struct Settings {
     pub preempt: Preempt,
     /// The addresses carried in adverts, in order. Never empty.
     pub addresses: Vec<IpAddr>,
+}
+
+impl Settings {
+    /// The advert that [`Action::Send`] with this priority asks for.
+    pub fn advert(&self, priority: Priority) -> Advert {
+        Advert { vrid: self.vrid, priority, interval: self.advert_interval, addresses: self.addresses.clone() }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -73,7 +408,7 @@ pub enum Health {
 pub enum Action {
     /// Send one advert with this priority now.
     Send { priority: Priority },
-    /// Put all virtual addresses on the interface, with the lease.
+    /// Put all virtual addresses on the interface, with the lease. Those already there stay.
     Install,
     /// Extend the lease of installed addresses.
     Refresh,
@@ -105,9 +440,19 @@ pub enum Event {
         source: IpAddr,
         priority: Priority,
     },
-    /// The send path woke up this late while Active.
+    /// We woke up this late: as Active since our last advert, as Backup after the down timer.
     Stalled {
         late: Duration,
+    },
+    /// Nobody took the address we offered by [`Input::HandOver`]; we stay Active.
+    HandOverRefused,
+    /// An advert came from our own address: a duplicate node address, or our own frame looped back.
+    AddressConflict {
+        source: IpAddr,
+    },
+    /// Somebody removed our addresses and we put them back; `count` times within the last minute.
+    AddressRestored {
+        count: usize,
     },
 }
 

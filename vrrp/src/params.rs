@@ -45,6 +45,12 @@ impl Priority {
     pub const OWNER: Priority = Priority(255);
 }
 
+impl std::fmt::Display for Priority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl Centis {
     pub const fn new(value: u16) -> Option<Centis> {
         if value == 0 || value > 4095 { None } else { Some(Centis(value)) }
@@ -56,6 +62,15 @@ impl Centis {
 
     pub const fn duration(self) -> Duration {
         Duration::from_millis(self.0 as u64 * 10)
+    }
+
+    /// Nearest to `factor` times this interval that the wire can carry.
+    pub const fn times(self, factor: u16) -> Centis {
+        match self.0.saturating_mul(factor) {
+            0 => Centis(1),
+            value if value > 4095 => Centis(4095),
+            value => Centis(value),
+        }
     }
 }
 
