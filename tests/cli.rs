@@ -1,5 +1,7 @@
 //! The built binary from outside: what it prints where, and how it exits.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
