@@ -239,3 +239,53 @@ impl fmt::Display for UnknownUser {
         write!(f, "worker.user: there is no account {:?} on this machine", self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::config::bundle::{Bundle, Interface};
+
+    const ALL: Capabilities = Capabilities(u64::MAX);
+    const NONE: Capabilities = Capabilities(0);
+
+    fn settings(text: &str) -> Settings {
+        let interfaces = vec![Interface { name: "eth0".into(), addresses: vec!["192.0.2.11/24".parse().unwrap()] }];
+        let text = format!("[nextcloud]\nhosts = [\"a.example\"]\nservers = [\"10.0.0.21:80\"]\n{text}");
+        let bundle = Bundle { path: "lyre.toml".into(), text, interfaces, cpus: 1, ..Bundle::default() };
+        config::from_bundle(&bundle).unwrap_or_else(|errors| panic!("{errors}"))
+    }
+
+    const VIP: &str = "[[vip]]\naddresses = [\"192.0.2.10/24\"]\ninterface = \"eth0\"\nvrid = 51\npriority = 254\n";
+
+    #[test]
+    fn every_missing_capability_is_named_with_its_purpose() {
+        let listeners = "[[listener]]\naddress = \"0.0.0.0:80\"\nkind = \"http\"\n";
+        let missing = Missing::of(&settings(&format!("{VIP}{listeners}")), NONE, 1024).to_string();
+        for part in [
+            "CAP_NET_BIND_SERVICE  to listen on 0.0.0.0:80",
+            "CAP_NET_RAW           to send and hear VRRP adverts on eth0",
+            "CAP_NET_ADMIN         to put 192.0.2.10/24 on eth0",
+            "CAP_SYS_NICE ",
+            "CAP_IPC_LOCK ",
+            "setcap cap_net_bind_service,cap_net_raw,cap_net_admin,cap_sys_nice,cap_ipc_lock+ep /",
+            "AmbientCapabilities=CAP_NET_BIND_SERVICE CAP_NET_RAW CAP_NET_ADMIN CAP_SYS_NICE CAP_IPC_LOCK",
+        ] {
+            assert!(missing.contains(part), "{part} is missing in:\n{missing}");
+        }
+    }
+
+    #[test]
+    fn high_ports_and_no_virtual_address_need_nothing() {
+        let high = settings("[[listener]]\naddress = \"0.0.0.0:8080\"\nkind = \"http\"\n");
+        assert_eq!(Missing::of(&high, NONE, 1024), Missing::default());
+        assert_eq!(Missing::of(&settings(VIP), ALL, 1024), Missing::default());
+        assert_eq!(Missing::of(&high, NONE, 9000).needed.len(), 1);
+    }
+
+    #[test]
+    fn an_account_that_does_not_exist_is_an_error() {
+        let result = Identity::for_worker(Some("no-such-account"), ALL);
+        assert_eq!(result, Err(UnknownUser("no-such-account".to_owned())));
+    }
+}

@@ -50,7 +50,9 @@ impl std::error::Error for DemoError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             DemoError::Namespaces(source) | DemoError::Lab { source, .. } => Some(source),
-            DemoError::Command { .. } | DemoError::Certificate(_) | DemoError::Deadline { .. } | DemoError::Killed => None,
+            DemoError::Command { .. } | DemoError::Certificate(_) | DemoError::Deadline { .. } | DemoError::Killed => {
+                None
+            }
         }
     }
 }

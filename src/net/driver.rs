@@ -9,9 +9,11 @@
 //! - The kernel only ever writes to memory the driver owns until the final completion.
 //! - `EINTR` never surfaces.
 
+mod arena;
 mod buffers;
 mod epoll;
 mod park;
+mod ring;
 mod slab;
 mod sys;
 
@@ -21,7 +23,7 @@ use socket2::SockRef;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -39,6 +41,7 @@ pub struct Driver(DriverKind);
 
 #[derive(Clone)]
 enum DriverKind {
+    Ring(Rc<ring::Ring>),
     Epoll(Rc<epoll::Epoll>),
 }
 
@@ -46,6 +49,7 @@ enum DriverKind {
 pub struct Socket(SocketKind);
 
 enum SocketKind {
+    Ring(ring::Socket),
     Epoll(epoll::Socket),
 }
 
@@ -53,6 +57,7 @@ enum SocketKind {
 pub struct Listener(ListenerKind);
 
 enum ListenerKind {
+    Ring(ring::Listener),
     Epoll(epoll::Listener),
 }
 
@@ -74,19 +79,21 @@ impl Driver {
     /// Fails with the reason when the kernel or a seccomp profile forbids `kind`.
     pub fn start(kind: Kind) -> io::Result<Driver> {
         match kind {
-            Kind::Ring => Err(io::ErrorKind::Unsupported.into()),
+            Kind::Ring => Ok(Driver(DriverKind::Ring(ring::Ring::start(None)?))),
             Kind::Epoll => Ok(Driver(DriverKind::Epoll(epoll::Epoll::start()?))),
         }
     }
 
     pub fn kind(&self) -> Kind {
         match &self.0 {
+            DriverKind::Ring(_) => Kind::Ring,
             DriverKind::Epoll(_) => Kind::Epoll,
         }
     }
 
     pub fn usage(&self) -> Usage {
         match &self.0 {
+            DriverKind::Ring(driver) => driver.usage(),
             DriverKind::Epoll(driver) => driver.usage(),
         }
     }
@@ -94,6 +101,7 @@ impl Driver {
     /// Takes over a bound, listening, close-on-exec socket.
     pub fn listen(&self, socket: OwnedFd) -> io::Result<Listener> {
         match &self.0 {
+            DriverKind::Ring(driver) => ring::Listener::new(driver, socket).map(ListenerKind::Ring).map(Listener),
             DriverKind::Epoll(driver) => driver.listen(socket).map(ListenerKind::Epoll).map(Listener),
         }
     }
@@ -101,6 +109,7 @@ impl Driver {
     /// Takes over a connected stream socket.
     pub fn adopt(&self, socket: OwnedFd) -> io::Result<Socket> {
         match &self.0 {
+            DriverKind::Ring(driver) => ring::Socket::adopt(driver, socket).map(SocketKind::Ring).map(Socket),
             DriverKind::Epoll(driver) => driver.adopt(socket).map(SocketKind::Epoll).map(Socket),
         }
     }
@@ -109,6 +118,9 @@ impl Driver {
     /// `timeout` has the resolution of [`crate::net::clock::Timer`] and ends in `TimedOut`.
     pub async fn connect(&self, to: SocketAddr, source: Option<IpAddr>, timeout: Duration) -> io::Result<Socket> {
         match &self.0 {
+            DriverKind::Ring(driver) => {
+                ring::Socket::connect(driver, to, source, timeout).await.map(SocketKind::Ring).map(Socket)
+            }
             DriverKind::Epoll(driver) => driver.connect(to, source, timeout).await.map(SocketKind::Epoll).map(Socket),
         }
     }
@@ -120,6 +132,10 @@ impl Listener {
     /// select: stop with [`Listener::stop`], then `accept` ends with `Ok(None)` after handing out what was accepted.
     pub async fn accept(&self) -> io::Result<Option<(Socket, SocketAddr)>> {
         match &self.0 {
+            ListenerKind::Ring(listener) => {
+                let accepted = listener.accept().await?;
+                Ok(accepted.map(|(socket, peer)| (Socket(SocketKind::Ring(socket)), peer)))
+            }
             ListenerKind::Epoll(listener) => {
                 let accepted = listener.accept().await?;
                 Ok(accepted.map(|(socket, peer)| (Socket(SocketKind::Epoll(socket)), peer)))
@@ -129,6 +145,7 @@ impl Listener {
 
     pub fn stop(&self) {
         match &self.0 {
+            ListenerKind::Ring(listener) => listener.stop(),
             ListenerKind::Epoll(listener) => listener.stop(),
         }
     }
@@ -143,6 +160,7 @@ impl Socket {
 
     pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
         match &self.0 {
+            SocketKind::Ring(socket) => socket.poll_recv(cx),
             SocketKind::Epoll(socket) => socket.poll_recv(cx),
         }
     }
@@ -150,6 +168,7 @@ impl Socket {
     /// Bulk receive straight into `buffer` (bodies: use 64 KiB). 0 is end of stream.
     pub fn poll_recv_into(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match &self.0 {
+            SocketKind::Ring(socket) => socket.poll_recv_into(cx, buffer),
             SocketKind::Epoll(socket) => socket.poll_recv_into(cx, buffer),
         }
     }
@@ -158,6 +177,7 @@ impl Socket {
     /// may go on meanwhile.
     pub async fn send(&self, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         match &self.0 {
+            SocketKind::Ring(socket) => socket.send(buffer).await,
             SocketKind::Epoll(socket) => socket.send(buffer).await,
         }
     }
@@ -165,6 +185,7 @@ impl Socket {
     /// Sends all of a received chunk without copying it, then gives its buffer back.
     pub async fn send_chunk(&self, chunk: Chunk) -> io::Result<()> {
         match &self.0 {
+            SocketKind::Ring(socket) => socket.send_chunk(chunk).await,
             SocketKind::Epoll(socket) => socket.send_chunk(chunk).await,
         }
     }
@@ -172,31 +193,33 @@ impl Socket {
     /// Bulk send straight from `bytes`; answers how many the kernel took.
     pub fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &self.0 {
+            SocketKind::Ring(socket) => socket.poll_send(cx, bytes),
             SocketKind::Epoll(socket) => socket.poll_send(cx, bytes),
         }
     }
 
     /// Sends FIN after what was sent.
     pub fn shutdown_write(&self) {
-        sys::finish(self.fd());
+        sys::finish(&self.fd());
     }
 
     /// The peer gets RST (SO_LINGER 0) when the socket closes.
     pub fn abort(&self) {
-        sys::reset_on_close(self.fd());
+        sys::reset_on_close(&self.fd());
     }
 
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        SockRef::from(self.fd()).local_addr().map(|address| sys::address_of(&address))
+        SockRef::from(&self.fd()).local_addr().map(|address| sys::address_of(&address))
     }
 
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        SockRef::from(self.fd()).peer_addr().map(|address| sys::address_of(&address))
+        SockRef::from(&self.fd()).peer_addr().map(|address| sys::address_of(&address))
     }
 
-    fn fd(&self) -> &OwnedFd {
+    fn fd(&self) -> BorrowedFd<'_> {
         match &self.0 {
-            SocketKind::Epoll(socket) => socket.fd(),
+            SocketKind::Ring(socket) => socket.fd(),
+            SocketKind::Epoll(socket) => socket.fd().as_fd(),
         }
     }
 }

@@ -7,3 +7,4 @@ pub mod clock;
 pub mod driver;
 pub mod pool;
 pub mod stream;
+pub mod upstream;

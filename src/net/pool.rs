@@ -91,6 +91,11 @@ impl Pooled {
         Pooled { bytes, start: 0 }
     }
 
+    /// Adds bytes at the end.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
     /// Drops the first `n` bytes; `n` larger than the rest leaves it empty.
     pub fn advance(&mut self, n: usize) {
         self.start = self.start.saturating_add(n).min(self.bytes.len());

@@ -3,6 +3,7 @@
 
 pub mod body;
 
+use crate::proto::http1::{ChunkError, RequestError, ResponseError};
 use crate::telemetry::access::number;
 use body::Audience;
 use tracing::Level;
@@ -15,24 +16,40 @@ pub enum Side {
     Internal,
 }
 
+impl Side {
+    /// Metrics label and first part of the access log's `end`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Side::Downstream => "downstream",
+            Side::Upstream => "upstream",
+            Side::Internal => "internal",
+        }
+    }
+}
+
 /// Why an exchange did not end with an upstream's complete answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
 pub enum Failure {
-    /// The request head breaks a rule; the codec's reason is counted and logged beside it.
-    Malformed,
-    HeadTimeout,
-    HeadTooLarge,
-    TargetTooLong,
-    MethodTooLong,
-    UnsupportedVersion,
-    UnsupportedCoding,
-    MethodNotAllowed,
-    ExpectationUnknown,
-    BodyTooLarge,
+    /// The request head breaks a rule.
+    Request(RequestError),
     /// The request body's framing broke after the head was accepted.
-    BodyMalformed,
+    RequestBody(ChunkError),
+    /// The response head breaks a rule.
+    Response(ResponseError),
+    /// The response body's framing broke; most often its head is on the way already.
+    ResponseBody(ChunkError),
+    Own(Own),
+}
+
+/// Failures that are not a parser's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Own {
+    HeadTimeout,
+    BodyTooLarge,
     BodyTimeout,
+    /// The path climbs above its root.
+    AboveRoot,
     /// No route takes this host and path.
     NoRoute,
     /// The request passed through this edge before.
@@ -45,22 +62,27 @@ pub enum Failure {
     ConnectTimeout,
     /// The server closed or reset the connection before a response head was complete.
     UpstreamClosed,
-    /// The response breaks a rule.
-    UpstreamMalformed,
     ResponseTimeout,
+    /// More interim responses than a request may have.
+    TooManyInterims,
     /// The response ended before its announced end; the client sees a cut, never a clean end.
     Truncated,
     /// The server was silent within a body for too long.
     UpstreamStuck,
     /// An upgrade was answered with an upgrade nobody asked for.
     UpgradeMismatch,
+    /// A tunnel's side was reset.
+    TunnelBroken,
+    /// Both sides of a tunnel were silent for too long.
+    TunnelIdle,
     /// Every server of the pool is down.
     NoServer,
     QueueFull,
     QueueTimeout,
     /// This core, or this client, has all the connections it may have.
     Overloaded,
-    Draining,
+    /// The deadline of a stop passed while the exchange was in flight.
+    Stopped,
     Panicked,
 }
 
@@ -79,83 +101,137 @@ pub struct Answer {
     pub text: &'static str,
 }
 
-impl Failure {
-    pub const ALL: [Failure; 30] = [
-        Failure::Malformed,
-        Failure::HeadTimeout,
-        Failure::HeadTooLarge,
-        Failure::TargetTooLong,
-        Failure::MethodTooLong,
-        Failure::UnsupportedVersion,
-        Failure::UnsupportedCoding,
-        Failure::MethodNotAllowed,
-        Failure::ExpectationUnknown,
-        Failure::BodyTooLarge,
-        Failure::BodyMalformed,
-        Failure::BodyTimeout,
-        Failure::NoRoute,
-        Failure::Loop,
-        Failure::ClientGone,
-        Failure::ClientStuck,
-        Failure::ConnectRefused,
-        Failure::ConnectTimeout,
-        Failure::UpstreamClosed,
-        Failure::UpstreamMalformed,
-        Failure::ResponseTimeout,
-        Failure::Truncated,
-        Failure::UpstreamStuck,
-        Failure::UpgradeMismatch,
-        Failure::NoServer,
-        Failure::QueueFull,
-        Failure::QueueTimeout,
-        Failure::Overloaded,
-        Failure::Draining,
-        Failure::Panicked,
+impl Own {
+    pub const ALL: [Own; 24] = [
+        Own::HeadTimeout,
+        Own::BodyTooLarge,
+        Own::BodyTimeout,
+        Own::AboveRoot,
+        Own::NoRoute,
+        Own::Loop,
+        Own::ClientGone,
+        Own::ClientStuck,
+        Own::ConnectRefused,
+        Own::ConnectTimeout,
+        Own::UpstreamClosed,
+        Own::ResponseTimeout,
+        Own::TooManyInterims,
+        Own::Truncated,
+        Own::UpstreamStuck,
+        Own::UpgradeMismatch,
+        Own::TunnelBroken,
+        Own::TunnelIdle,
+        Own::NoServer,
+        Own::QueueFull,
+        Own::QueueTimeout,
+        Own::Overloaded,
+        Own::Stopped,
+        Own::Panicked,
     ];
 
-    /// Place in [`crate::telemetry::counters::CoreCounters::failures`].
-    pub fn index(self) -> usize {
-        self as usize
-    }
-
     #[rustfmt::skip]
-    pub fn answer(self) -> Answer {
-        use Failure as F;
+    fn answer(self) -> Answer {
         use Side::{Downstream, Internal, Upstream};
         // A client's mistakes and noise are debug; a server's failure is worth a warning; ours is an error.
         let (code, side, status, level, retry_after_s, text) = match self {
-            F::Malformed          => ("malformed",           Downstream, Some(400), Level::DEBUG, None,     "The request could not be understood."),
-            F::HeadTimeout        => ("head_timeout",        Downstream, Some(408), Level::DEBUG, None,     "The request took too long to arrive."),
-            F::HeadTooLarge       => ("head_too_large",      Downstream, Some(431), Level::DEBUG, None,     "The request's header fields are too large."),
-            F::TargetTooLong      => ("target_too_long",     Downstream, Some(414), Level::DEBUG, None,     "The address of the request is too long."),
-            F::MethodTooLong      => ("method_too_long",     Downstream, Some(501), Level::DEBUG, None,     "This method is not known here."),
-            F::UnsupportedVersion => ("http_version",        Downstream, Some(505), Level::DEBUG, None,     "This version of HTTP is not spoken here."),
-            F::UnsupportedCoding  => ("transfer_coding",     Downstream, Some(501), Level::DEBUG, None,     "This transfer coding is not known here."),
-            F::MethodNotAllowed   => ("method_not_allowed",  Downstream, Some(405), Level::DEBUG, None,     "This method is not allowed here."),
-            F::ExpectationUnknown => ("expectation",         Downstream, Some(417), Level::DEBUG, None,     "The request expects something this server does not offer."),
-            F::BodyTooLarge       => ("body_too_large",      Downstream, Some(413), Level::DEBUG, None,     "The upload is larger than this server accepts."),
-            F::BodyMalformed      => ("body_malformed",      Downstream, Some(400), Level::DEBUG, None,     "The upload was not framed correctly."),
-            F::BodyTimeout        => ("body_timeout",        Downstream, Some(408), Level::DEBUG, None,     "The upload made no progress for too long."),
-            F::NoRoute            => ("no_route",            Downstream, Some(404), Level::DEBUG, None,     "Nothing is served under this name."),
-            F::Loop               => ("loop",                Internal,   Some(502), Level::ERROR, None,     "The request came back to where it was sent from."),
-            F::ClientGone         => ("client_gone",         Downstream, None,      Level::DEBUG, None,     ""),
-            F::ClientStuck        => ("client_stuck",        Downstream, None,      Level::DEBUG, None,     ""),
-            F::ConnectRefused     => ("connect_refused",     Upstream,   Some(502), Level::WARN,  None,     "The server behind this address could not be reached."),
-            F::ConnectTimeout     => ("connect_timeout",     Upstream,   Some(504), Level::WARN,  None,     "The server behind this address did not answer in time."),
-            F::UpstreamClosed     => ("upstream_closed",     Upstream,   Some(502), Level::WARN,  None,     "The server behind this address gave up before it answered."),
-            F::UpstreamMalformed  => ("upstream_malformed",  Upstream,   Some(502), Level::WARN,  None,     "The server behind this address gave an answer that makes no sense."),
-            F::ResponseTimeout    => ("response_timeout",    Upstream,   Some(504), Level::WARN,  None,     "The server behind this address did not answer in time."),
-            F::Truncated          => ("truncated",           Upstream,   None,      Level::WARN,  None,     ""),
-            F::UpstreamStuck      => ("upstream_stuck",      Upstream,   None,      Level::WARN,  None,     ""),
-            F::UpgradeMismatch    => ("upgrade_mismatch",    Upstream,   Some(502), Level::WARN,  None,     "The server behind this address gave an answer that makes no sense."),
-            F::NoServer           => ("no_server",           Upstream,   Some(503), Level::DEBUG, Some(30), "No server is available at the moment. Please try again in a little while."),
-            F::QueueFull          => ("queue_full",          Internal,   Some(503), Level::DEBUG, Some(5),  "The servers are very busy. Please try again in a moment."),
-            F::QueueTimeout       => ("queue_timeout",       Internal,   Some(503), Level::DEBUG, Some(5),  "The servers are very busy. Please try again in a moment."),
-            F::Overloaded         => ("overloaded",          Internal,   Some(503), Level::DEBUG, Some(5),  "Too many connections are open. Please try again in a moment."),
-            F::Draining           => ("draining",            Internal,   Some(503), Level::DEBUG, Some(1),  "This server is about to restart. Please try again."),
-            F::Panicked           => ("panic",               Internal,   Some(500), Level::ERROR, None,     "Something went wrong inside the proxy."),
+            Own::HeadTimeout     => ("head_timeout",     Downstream, Some(408), Level::DEBUG, None,     "The request took too long to arrive."),
+            Own::BodyTooLarge    => ("body_too_large",   Downstream, Some(413), Level::DEBUG, None,     "The upload is larger than this server accepts."),
+            Own::BodyTimeout     => ("body_timeout",     Downstream, Some(408), Level::DEBUG, None,     "The upload made no progress for too long."),
+            Own::AboveRoot       => ("above_root",       Downstream, Some(400), Level::DEBUG, None,     "The request could not be understood."),
+            Own::NoRoute         => ("no_route",         Downstream, Some(404), Level::DEBUG, None,     "Nothing is served under this name."),
+            Own::Loop            => ("loop",             Internal,   Some(502), Level::ERROR, None,     "The request came back to where it was sent from."),
+            Own::ClientGone      => ("client_gone",      Downstream, None,      Level::DEBUG, None,     ""),
+            Own::ClientStuck     => ("client_stuck",     Downstream, None,      Level::DEBUG, None,     ""),
+            Own::ConnectRefused  => ("connect_refused",  Upstream,   Some(502), Level::WARN,  None,     "The server behind this address could not be reached."),
+            Own::ConnectTimeout  => ("connect_timeout",  Upstream,   Some(504), Level::WARN,  None,     "The server behind this address did not answer in time."),
+            Own::UpstreamClosed  => ("closed",           Upstream,   Some(502), Level::WARN,  None,     "The server behind this address gave up before it answered."),
+            Own::ResponseTimeout => ("response_timeout", Upstream,   Some(504), Level::WARN,  None,     "The server behind this address did not answer in time."),
+            Own::TooManyInterims => ("interims",         Upstream,   Some(502), Level::WARN,  None,     NONSENSE),
+            Own::Truncated       => ("truncated",        Upstream,   None,      Level::WARN,  None,     ""),
+            Own::UpstreamStuck   => ("stuck",            Upstream,   None,      Level::WARN,  None,     ""),
+            Own::UpgradeMismatch => ("upgrade_mismatch", Upstream,   Some(502), Level::WARN,  None,     NONSENSE),
+            Own::TunnelBroken    => ("tunnel_broken",    Internal,   None,      Level::DEBUG, None,     ""),
+            Own::TunnelIdle      => ("tunnel_idle",      Internal,   None,      Level::DEBUG, None,     ""),
+            Own::NoServer        => ("no_server",        Upstream,   Some(503), Level::DEBUG, Some(30), "No server is available at the moment. Please try again in a little while."),
+            Own::QueueFull       => ("queue_full",       Internal,   Some(503), Level::DEBUG, Some(5),  BUSY),
+            Own::QueueTimeout    => ("queue_timeout",    Internal,   Some(503), Level::DEBUG, Some(5),  BUSY),
+            Own::Overloaded      => ("overloaded",       Internal,   Some(503), Level::DEBUG, Some(5),  "Too many connections are open. Please try again in a moment."),
+            Own::Stopped         => ("stopped",          Internal,   None,      Level::INFO,  None,     ""),
+            Own::Panicked        => ("panic",            Internal,   Some(500), Level::ERROR, None,     "Something went wrong inside the proxy."),
         };
         Answer { code, side, status, level, retry_after_s, text }
+    }
+}
+
+const NONSENSE: &str = "The server behind this address gave an answer that makes no sense.";
+const BUSY: &str = "The servers are very busy. Please try again in a moment.";
+
+impl Failure {
+    /// Number of failures, for counters.
+    pub const COUNT: usize =
+        RequestError::ALL.len() + ResponseError::ALL.len() + 2 * ChunkError::ALL.len() + Own::ALL.len();
+
+    pub fn all() -> impl Iterator<Item = Failure> {
+        let parsers = RequestError::ALL.iter().copied().map(Failure::Request);
+        let parsers = parsers.chain(ChunkError::ALL.iter().copied().map(Failure::RequestBody));
+        let parsers = parsers.chain(ResponseError::ALL.iter().copied().map(Failure::Response));
+        let parsers = parsers.chain(ChunkError::ALL.iter().copied().map(Failure::ResponseBody));
+        parsers.chain(Own::ALL.into_iter().map(Failure::Own))
+    }
+
+    /// Place in [`crate::telemetry::counters::CoreCounters::failures`] and in [`Failure::all`].
+    pub fn index(self) -> usize {
+        const CHUNKS: usize = ChunkError::ALL.len();
+        const RESPONSES: usize = RequestError::ALL.len() + CHUNKS;
+        const BODIES: usize = RESPONSES + ResponseError::ALL.len();
+        match self {
+            Failure::Request(error) => error as usize,
+            Failure::RequestBody(error) => RequestError::ALL.len() + error as usize,
+            Failure::Response(error) => RESPONSES + error as usize,
+            Failure::ResponseBody(error) => BODIES + error as usize,
+            Failure::Own(own) => BODIES + CHUNKS + own as usize,
+        }
+    }
+
+    pub fn answer(self) -> Answer {
+        let row = |code, side, status, level, text| Answer { code, side, status, level, retry_after_s: None, text };
+        match self {
+            Failure::Request(error) => {
+                row(error.reason(), Side::Downstream, Some(error.status()), Level::DEBUG, request_text(error.status()))
+            }
+            Failure::RequestBody(error) => row(
+                error.reason(),
+                Side::Downstream,
+                Some(error.status()),
+                Level::DEBUG,
+                "The upload was not framed correctly.",
+            ),
+            Failure::Response(error) => {
+                row(error.reason(), Side::Upstream, Some(error.status()), Level::WARN, NONSENSE)
+            }
+            Failure::ResponseBody(error) => row(error.reason(), Side::Upstream, Some(502), Level::WARN, NONSENSE),
+            Failure::Own(own) => own.answer(),
+        }
+    }
+}
+
+impl From<Own> for Failure {
+    fn from(own: Own) -> Failure {
+        Failure::Own(own)
+    }
+}
+
+/// What a person is told about a request head that breaks a rule; which one stays in the log.
+fn request_text(status: u16) -> &'static str {
+    match status {
+        405 => "This method is not allowed here.",
+        413 => "The upload is larger than this server accepts.",
+        414 => "The address of the request is too long.",
+        417 => "The request expects something this server does not offer.",
+        431 => "The request's header fields are too large.",
+        501 => "The request uses something that is not known here.",
+        505 => "This version of HTTP is not spoken here.",
+        _ => "The request could not be understood.",
     }
 }
 
@@ -246,23 +322,25 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn every_failure_has_a_row_of_its_own_and_a_counter() {
-        let mut codes = HashSet::new();
-        for (at, failure) in Failure::ALL.into_iter().enumerate() {
+    fn every_failure_has_a_row_and_a_counter_of_its_own() {
+        let mut labels = HashSet::new();
+        for (at, failure) in Failure::all().enumerate() {
             let answer = failure.answer();
             assert_eq!(failure.index(), at, "{failure:?}");
-            assert!(at < crate::telemetry::counters::FAILURES_MAX);
-            assert!(codes.insert(answer.code), "{failure:?}");
             let is_error = answer.status.is_none_or(|status| (400..600).contains(&status));
             assert!(is_error && answer.status.is_none() == answer.text.is_empty(), "{failure:?}");
             assert_eq!(answer.retry_after_s.is_some(), answer.status == Some(503), "{failure:?}");
+            // Both bodies share the chunk reasons; their sides tell them apart.
+            assert!(labels.insert((answer.side.as_str(), answer.code)), "{failure:?}");
         }
+        assert_eq!(labels.len(), Failure::COUNT);
+        assert!(Failure::COUNT <= crate::telemetry::counters::FAILURES_MAX);
     }
 
     #[test]
     fn a_response_of_ours_announces_exactly_its_body() {
         for audience in Audience::ALL {
-            for failure in Failure::ALL {
+            for failure in Failure::all() {
                 let answer = failure.answer();
                 let Some(status) = answer.status else { continue };
                 let about = About { request_id: "ab12", date: b"now", head_only: false, closes: true };

@@ -30,8 +30,8 @@ pub struct Line<'a> {
     pub tls: Option<&'static str>,
     pub times: Times,
     pub tries: u8,
-    /// `ok`, or the failure's code: why and by whom the exchange ended.
-    pub end: &'static str,
+    /// Who ended the exchange early and why: `("upstream", "truncated")`; `None` when it ran to its end.
+    pub end: Option<(&'static str, &'static str)>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -155,7 +155,7 @@ fn text(out: &mut Vec<u8>, stamp: &Stamp, line: &Line<'_>) {
     out.extend_from_slice(b" tls=");
     out.extend_from_slice(or_dash(line.tls.unwrap_or("")));
     out.extend_from_slice(b" end=");
-    out.extend_from_slice(line.end.as_bytes());
+    end(out, line.end);
     out.push(b'\n');
 }
 
@@ -208,8 +208,20 @@ fn json(out: &mut Vec<u8>, stamp: &Stamp, line: &Line<'_>) {
     out.extend_from_slice(b",\"lyre.request_id\":\"");
     escape(out, line.request_id.as_bytes(), Escape::Json);
     out.extend_from_slice(b"\",\"lyre.end\":\"");
-    out.extend_from_slice(line.end.as_bytes());
+    end(out, line.end);
     out.extend_from_slice(b"\"}\n");
+}
+
+/// `ok`, or side and reason as `upstream.truncated`.
+fn end(out: &mut Vec<u8>, end: Option<(&'static str, &'static str)>) {
+    match end {
+        None => out.extend_from_slice(b"ok"),
+        Some((side, code)) => {
+            out.extend_from_slice(side.as_bytes());
+            out.push(b'.');
+            out.extend_from_slice(code.as_bytes());
+        }
+    }
 }
 
 fn or_dash(text: &str) -> &[u8] {
@@ -337,6 +349,32 @@ impl Stamp {
     }
 }
 
+/// `Fri, 20 Nov 2026 12:34:56 GMT` (RFC 9110 §5.6.7) of seconds since the Unix epoch.
+pub fn imf_fixdate(seconds: u64) -> [u8; 29] {
+    // 1970-01-01 was a Thursday.
+    const DAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
+    const MONTHS: [&[u8; 3]; 12] =
+        [b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec"];
+    let (year, month, day) = civil_date(seconds / 86_400);
+    let of_day = seconds % 86_400;
+    let mut out = Vec::with_capacity(29);
+    out.extend_from_slice(DAYS[(seconds / 86_400 % 7) as usize]);
+    out.extend_from_slice(b", ");
+    digits(&mut out, day, 2);
+    out.push(b' ');
+    out.extend_from_slice(MONTHS[(month as usize).saturating_sub(1) % 12]);
+    out.push(b' ');
+    digits(&mut out, year, 4);
+    for (separator, part) in [(b' ', of_day / 3_600), (b':', of_day / 60 % 60), (b':', of_day % 60)] {
+        out.push(separator);
+        digits(&mut out, part, 2);
+    }
+    out.extend_from_slice(b" GMT");
+    let mut date = [b' '; 29];
+    date.copy_from_slice(&out);
+    date
+}
+
 /// Year, month and day of a number of days after 1970-01-01, proleptic Gregorian.
 ///
 /// Years are counted from March, so that the leap day is the last of its year; 719,468 days lie between 0000-03-01
@@ -377,7 +415,7 @@ mod tests {
                 total: 1_002_003_000,
             },
             tries: 1,
-            end: "ok",
+            end: Some(("upstream", "truncated")),
         }
     }
 
@@ -395,7 +433,7 @@ mod tests {
             String::from_utf8(out).expect("ascii"),
             "2024-02-29T12:34:56.789Z 192.0.2.7 \"GET /s/a\\x22b\\x0a?\" 207 1234 web/10.0.0.21:80 \
              total=1002.003ms first=2.000ms connect=1.500ms queue=- head=0.010ms in=3 tries=1 \
-             host=cloud.example.com id=01ab tls=TLSv1.3 end=ok\n"
+             host=cloud.example.com id=01ab tls=TLSv1.3 end=upstream.truncated\n"
         );
     }
 
@@ -424,6 +462,12 @@ mod tests {
         ] {
             assert_eq!(civil_date(days), date, "{days}");
         }
+    }
+
+    #[test]
+    fn the_date_field_has_its_fixed_form() {
+        assert_eq!(&imf_fixdate(784_111_777), b"Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(&imf_fixdate(0), b"Thu, 01 Jan 1970 00:00:00 GMT");
     }
 
     #[test]

@@ -69,7 +69,7 @@ impl Histogram {
 }
 
 /// How many kinds of failure a core can count; `serve::reply` owns their names.
-pub const FAILURES_MAX: usize = 64;
+pub const FAILURES_MAX: usize = 128;
 
 /// Everything one core counts. Aligned so that two cores never share a cache line.
 #[repr(align(128))]

@@ -1,5 +1,6 @@
 //! Receive buffers. A [`Chunk`] is a filled one on its way through the core; dropping it brings the buffer home.
 
+use super::arena::Arena;
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
 use std::rc::Rc;
@@ -21,6 +22,8 @@ enum Storage {
     /// End of stream.
     None,
     Heap(Box<[u8]>, Rc<HeapPool>),
+    /// The arena knows where the bytes begin and end.
+    Provided(u16, Rc<Arena>),
 }
 
 impl Chunk {
@@ -34,8 +37,17 @@ impl Chunk {
         Chunk { storage: Storage::Heap(buffer, home.clone()), start: 0, end }
     }
 
+    /// A buffer the kernel filled; the caller gives up its claim to `id`.
+    pub(super) fn provided(id: u16, arena: &Rc<Arena>) -> Chunk {
+        Chunk { storage: Storage::Provided(id, arena.clone()), start: 0, end: 0 }
+    }
+
     /// Drops the first `n` bytes; `n` larger than the rest leaves it empty.
     pub fn advance(&mut self, n: usize) {
+        if let Storage::Provided(id, arena) = &self.storage {
+            arena.advance(*id, n);
+            return;
+        }
         let rest = (self.end - self.start) as usize;
         self.start += n.min(rest) as u32;
     }
@@ -49,6 +61,7 @@ impl Deref for Chunk {
         match &self.storage {
             Storage::None => &[],
             Storage::Heap(buffer, _) => buffer.get(range).unwrap_or(&[]),
+            Storage::Provided(id, arena) => arena.bytes(*id),
         }
     }
 }
@@ -58,6 +71,7 @@ impl Drop for Chunk {
         match std::mem::replace(&mut self.storage, Storage::None) {
             Storage::None => {}
             Storage::Heap(buffer, home) => home.give(buffer),
+            Storage::Provided(id, arena) => arena.give(id),
         }
     }
 }

@@ -6,7 +6,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// None: would block.
@@ -54,6 +54,12 @@ pub(super) fn is_transient_accept(error: &io::Error) -> bool {
                 | libc::EPERM
         )
     )
+}
+
+/// The descriptor an accept completion carries.
+pub(super) fn accepted(fd: RawFd) -> OwnedFd {
+    // SAFETY: the kernel made the descriptor for this completion, which is seen once; nobody else owns it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 /// Unix sockets have no such address; it reads as 0.0.0.0:0.

@@ -51,8 +51,17 @@ pub struct Reply {
     pub received: BodyLength,
     /// How its body is framed for the client.
     pub sent: Framing,
-    /// Say `Connection: close` otherwise.
-    pub keeps_client: bool,
+    pub persistence: Persistence,
+}
+
+/// What the response says about the client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// HTTP/1.1 stays open without saying so.
+    Implied,
+    /// An HTTP/1.0 client that asked for it must be told.
+    KeepAlive,
+    Close,
 }
 
 /// Framing fields of a message we send.
@@ -224,6 +233,11 @@ impl Exchange {
         let is_upload_cut = !self.is_request_done && (self.awaits_continue || head.status() >= 300);
         // After a refused upgrade nobody can say whether the client's next bytes are HTTP.
         self.keeps_client &= sent != Framing::UntilClose && !is_upload_cut && !self.wants_tunnel;
-        Reply { received, sent, keeps_client: self.keeps_client }
+        let persistence = match (self.keeps_client, self.version) {
+            (false, _) => Persistence::Close,
+            (true, Version::Http10) => Persistence::KeepAlive,
+            (true, Version::Http11) => Persistence::Implied,
+        };
+        Reply { received, sent, persistence }
     }
 }

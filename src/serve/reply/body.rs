@@ -139,7 +139,7 @@ pub fn reason(status: u16) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::reply::Failure;
+    use crate::serve::reply::{Failure, Own};
 
     #[test]
     fn each_asker_is_answered_in_its_language() {
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn structured_bodies_parse() {
-        let answer = Failure::NoServer.answer();
+        let answer = Failure::Own(Own::NoServer).answer();
         for audience in [Audience::Json, Audience::Ocs] {
             let body = render(&answer, 503, audience, "ab12");
             let value: serde_json::Value = serde_json::from_str(&body).expect("JSON");
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn the_page_for_people_loads_nothing() {
-        let page = render(&Failure::NoServer.answer(), 503, Audience::Person, "ab12");
+        let page = render(&Failure::Own(Own::NoServer).answer(), 503, Audience::Person, "ab12");
         assert!(page.contains("Request ab12"));
         assert!(!page.contains("src=") && !page.contains("href=") && !page.contains("url("));
     }
