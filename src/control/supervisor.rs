@@ -17,6 +17,7 @@ use crate::control::handover::Input;
 use crate::control::listeners::{BindError, Listeners};
 use crate::control::notify::Notify;
 use crate::control::privileges::{Capabilities, Identity, Missing, UnknownUser, unprivileged_port};
+use crate::control::spawn;
 use crate::control::signals::{Signals, Wish};
 use crate::control::status::Transition;
 use crate::control::view::View;
@@ -158,10 +159,15 @@ impl Supervisor {
     }
 
     fn serve(mut self) -> Result<ExitReason, RunError> {
+        let outcome = self.turn_until_done();
+        self.end(clock::now());
+        outcome
+    }
+
+    fn turn_until_done(&mut self) -> Result<ExitReason, RunError> {
         loop {
             let now = clock::now();
             if let Some(reason) = self.obey_signals(now) {
-                self.end(now);
                 return Ok(reason);
             }
             self.watch_worker(now)?;
@@ -169,7 +175,6 @@ impl Supervisor {
             self.obey_admin(now);
             self.obey_time(now);
             if self.is_stopping && self.worker.has_ended() {
-                self.end(now);
                 return Ok(ExitReason::Stopped);
             }
             self.wait(now)?;
@@ -219,6 +224,11 @@ impl Supervisor {
             AccessLog::File(path) => Some(path.clone()),
             AccessLog::Off | AccessLog::Stderr => None,
         };
+        if let Some(path) = &writable
+            && let Err(error) = spawn::prepare_log(path, self.identity)
+        {
+            tracing::warn!(target: "lyre::control", path = %path.display(), %error, "cannot prepare the access log");
+        }
         Orders { parent: nix::unistd::getpid().as_raw(), identity: self.identity, writable }
     }
 

@@ -216,6 +216,8 @@ impl Worker {
             if now >= up.started.plus(START_TIME) {
                 up.condemn(format!("was not ready after {} s", START_TIME.as_secs()));
             }
+        } else if self.view.page.cores() == 0 {
+            up.condemn("says it is ready without a core".to_owned());
         } else if now >= up.next_look {
             up.next_look = now.plus(look_interval(timeout));
             let beats = self.view.page.lines().iter().map(|line| line.beat.load(Ordering::Relaxed));

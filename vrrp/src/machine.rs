@@ -153,7 +153,7 @@ impl Machine {
             }
             (Phase::Stalled(_), Input::LinkDown) => self.leave_stalled(Reason::LinkDown),
             (Phase::Stalled(stalled), Input::Advert { advert, source, received }) => {
-                self.hear_as_stalled(stalled, advert, source, received.min(now))
+                self.hear_as_stalled(stalled, now, advert, source, received.min(now))
             }
             (Phase::Stalled(stalled), Input::Tick) => self.tick_stalled(stalled, now),
             (Phase::Stalled(stalled), Input::Health(health)) => {

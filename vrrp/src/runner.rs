@@ -42,6 +42,7 @@ impl Speaker {
         let mailbox = Arc::new(Mailbox::new().map_err(StartError::Resource)?);
         let journal = Journal::start().map_err(StartError::Resource)?;
         let mut rounds = Rounds::new(stations, host, monitor, Arc::clone(&mailbox), journal);
+        rounds.publish(); // so that the first look at the status already finds every router
         let run = move || {
             if let Some(priority) = options.realtime_priority {
                 rounds.warn_unprotected(&realtime::protect_thread(priority));

@@ -1,6 +1,7 @@
 //! Active: advertise on time, hold the addresses, and know when to let go (RFC 9568 §6.4.3).
 
 use super::announcing::Announcing;
+use super::backup::Backup;
 use super::{Action, Event, Health, Hold, LONELY_DOWN_INTERVALS, Machine, Phase, Reason, State, outranks};
 use crate::packet::Advert;
 use crate::params::{Centis, Priority, Time, active_down_interval};
@@ -134,7 +135,7 @@ impl Machine {
                 (None, Health::Unable) => Reason::Yielded,
                 (None, Health::Able | Health::Degraded) => Reason::Outranked,
             };
-            return self.step_down(active, advert, source, received, reason);
+            return Phase::Backup(self.step_down(active, advert, source, received, reason));
         }
         self.answer(&mut active, now, received);
         if active.announcing.contest(now) {
@@ -154,7 +155,7 @@ impl Machine {
     }
 
     /// The loser's side: the addresses go before anything else, and nothing is announced.
-    fn step_down(&mut self, active: Active, advert: &Advert, from: IpAddr, received: Time, reason: Reason) -> Phase {
+    fn step_down(&mut self, active: Active, advert: &Advert, from: IpAddr, received: Time, reason: Reason) -> Backup {
         if active.handing_over.is_some() {
             self.hold = Hold::HandedOver;
         }
@@ -215,8 +216,7 @@ impl Machine {
             self.push(Action::Send { priority: Priority::RELEASE });
             self.push(Action::Withdraw);
             self.report(State::Active, State::Backup, Reason::AddressFlapping);
-            let backup = super::Backup::listening(now, active.source, self.settings.advert_interval);
-            return Phase::Backup(backup);
+            return Phase::Backup(Backup::listening(now, active.source, self.settings.advert_interval));
         }
         active.losses.push(now);
         self.push(Action::Install);
@@ -257,6 +257,7 @@ impl Machine {
     pub(super) fn hear_as_stalled(
         &mut self,
         stalled: Stalled,
+        now: Time,
         advert: &Advert,
         source: IpAddr,
         received: Time,
@@ -274,7 +275,9 @@ impl Machine {
         let is_newer = received > active.sent;
         if is_newer || outranks(advert.priority, source, self.advertised(active), active.source) {
             let reason = if active.handing_over.is_some() { Reason::HandedOver } else { Reason::Stalled };
-            return self.step_down(stalled.active, advert, source, received, reason);
+            let mut backup = self.step_down(stalled.active, advert, source, received, reason);
+            backup.listen_on(now);
+            return Phase::Backup(backup);
         }
         Phase::Stalled(stalled)
     }

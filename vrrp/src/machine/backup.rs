@@ -25,8 +25,10 @@ pub(super) struct Backup {
     lower_since: Option<Time>,
     /// The last advert of a living Active was discarded because we want its place.
     preempts: bool,
-    /// Set when we woke up late: not before this moment, however long the timer has expired.
-    not_before: Option<Time>,
+    /// Set when we woke up late: no take-over before this moment, however long the timer has expired.
+    not_before: Time,
+    /// Woke up late in this silence and granted it one more interval already.
+    has_listened: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +63,8 @@ impl Backup {
             relief: None,
             lower_since: None,
             preempts: false,
-            not_before: None,
+            not_before: Time::default(),
+            has_listened: false,
         }
     }
 
@@ -72,7 +75,14 @@ impl Backup {
         self.heard = Some(peer);
         self.relief = None;
         self.preempts = false;
-        self.not_before = None;
+        self.has_listened = false;
+    }
+
+    /// After a sleep: silence counts only from `now` on, for one interval at least. The receive queue may have
+    /// overflowed and kept the oldest adverts only.
+    pub(super) fn listen_on(&mut self, now: Time) {
+        self.not_before = now.plus(self.interval.duration());
+        self.has_listened = true;
     }
 
     fn knows(&self, source: IpAddr) -> bool {
@@ -82,10 +92,10 @@ impl Backup {
 
 impl Machine {
     /// Backup under the advert that made us step down.
-    pub(super) fn back_up(&self, source: IpAddr, advert: &Advert, from: IpAddr, received: Time) -> Phase {
+    pub(super) fn back_up(&self, source: IpAddr, advert: &Advert, from: IpAddr, received: Time) -> Backup {
         let mut backup = Backup::listening(received, source, self.settings.advert_interval);
         backup.accept(received, self.learned(advert.interval), Peer { source: from, priority: advert.priority });
-        Phase::Backup(backup)
+        backup
     }
 
     pub(super) fn hear_as_backup(
@@ -159,9 +169,9 @@ impl Machine {
             return Phase::Backup(backup);
         }
         let late = now.since(deadline);
-        if late >= backup.interval.duration() && backup.not_before.is_none() {
-            // We slept. The receive queue may have overflowed, so silence proves nothing yet (RFC 9568 §2.5).
-            backup.not_before = Some(now.plus(backup.interval.duration()));
+        if late >= backup.interval.duration() && !backup.has_listened {
+            // We slept, so the silence proves nothing yet (RFC 9568 §2.5).
+            backup.listen_on(now);
             self.push(Action::Report(Event::Stalled { late }));
             return Phase::Backup(backup);
         }
@@ -205,7 +215,7 @@ impl Machine {
             (Health::Able | Health::Degraded, Hold::HandedOver) => Some(lonely),
             (Health::Able | Health::Degraded, Hold::Flapping { until }) => Some(ordinary.max(until).min(lonely)),
         };
-        due.map(|due| backup.not_before.map_or(due, |not_before| due.max(not_before)))
+        due.map(|due| due.max(backup.not_before))
     }
 
     pub(super) fn leave_backup(&mut self, reason: Reason) -> Phase {

@@ -539,6 +539,17 @@ fn a_stalled_active_that_preempts_returns_by_the_ordinary_way_only() {
     assert_eq!(node.tick(), "send 200, install, announce, ActiveDown");
 }
 
+/// Found by `lan.rs`, seed 113: the queue held one old advert only, and the down timer had expired since.
+#[test]
+fn a_stalled_active_that_was_replaced_long_ago_listens_before_it_takes_over_again() {
+    let mut node = Node::in_state("Active");
+    let received = node.now.plus(Duration::from_millis(100));
+    node.pass(500);
+    assert_eq!(node.hear_at(BEFORE, 100, received), "stalled 560, withdraw, Stalled");
+    assert_eq!(node.tick(), "");
+    assert_eq!(node.machine.deadline(), Some(node.now.plus(INTERVAL.duration())));
+}
+
 #[test]
 fn a_backup_that_slept_listens_for_one_more_interval_before_it_trusts_the_silence() {
     let mut node = Node::in_state("Backup");

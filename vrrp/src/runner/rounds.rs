@@ -303,7 +303,8 @@ impl Rounds {
         }
     }
 
-    fn publish(&mut self) {
+    /// Makes the routers' state visible to other threads.
+    pub(super) fn publish(&mut self) {
         if !self.is_status_stale && now() < self.status_at {
             return;
         }

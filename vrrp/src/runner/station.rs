@@ -14,9 +14,6 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A priority 0 advert is sent once more after this long: losing the only one would cost the peer three intervals.
-const RELEASE_REPEAT: Duration = Duration::from_millis(1);
-
 /// Datagrams read in one go. More than a receive buffer of the kernel's default size holds, so that a queue is always
 /// emptied, yet a flood cannot keep the thread here.
 const DRAIN_MAX: usize = 1024;
@@ -35,8 +32,6 @@ pub(super) struct Station<L> {
     survey: Survey,
     holds_addresses: bool,
     since: Time,
-    /// When to send the priority 0 advert again.
-    repeat_release: Option<Time>,
     sent: Option<SentAdvert>,
     heard: Option<HeardAdvert>,
     /// Announcements of all virtual addresses for the surveyed hardware address.
@@ -81,7 +76,6 @@ impl<L: Link> Station<L> {
             survey: Survey::default(),
             holds_addresses: false,
             since: Time::default(),
-            repeat_release: None,
             sent: None,
             heard: None,
             frames: Vec::new(),
@@ -114,7 +108,7 @@ impl<L: Link> Station<L> {
 
     /// When `tick` wants to be called, at the latest.
     pub(super) fn deadline(&self) -> Option<Time> {
-        [self.machine.deadline(), self.repeat_release].into_iter().flatten().min()
+        self.machine.deadline()
     }
 
     /// What is to be logged and reported, oldest first.
@@ -172,10 +166,6 @@ impl<L: Link> Station<L> {
                 self.counters.late_own_adverts += 1;
             }
             self.input(now, Input::Tick);
-        }
-        if self.repeat_release.is_some_and(|at| at <= now) {
-            self.repeat_release = None;
-            self.send(now, Priority::RELEASE);
         }
     }
 
@@ -255,10 +245,7 @@ impl<L: Link> Station<L> {
     fn act(&mut self, now: Time) {
         while let Some(action) = self.machine.poll() {
             match action {
-                Action::Send { priority } => {
-                    self.repeat_release = (priority == Priority::RELEASE).then(|| now.plus(RELEASE_REPEAT));
-                    self.send(now, priority);
-                }
+                Action::Send { priority } => self.send(now, priority),
                 Action::Install => {
                     self.holds_addresses = true;
                     self.hold_addresses(now);
