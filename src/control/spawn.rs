@@ -3,14 +3,17 @@
 #![allow(unsafe_code)] // code between fork and exec, pidfd_open
 
 use crate::control::entry::{CHANNEL_FD, Orders};
-use crate::control::privileges::clear_capabilities;
+use crate::control::privileges::{Identity, clear_capabilities};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, Uid};
+use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Variables that change how the worker prints, and nothing else, pass; the rest of the environment (secrets among it)
@@ -84,6 +87,18 @@ impl std::fmt::Display for Exit {
             Exit::Signal(signal) => write!(f, "killed by {signal}"),
             Exit::Unknown => f.write_str("ended in an unknown way"),
         }
+    }
+}
+
+/// Makes the access log file and gives it to the worker's user, who could not make it in a root-owned directory. Never
+/// follows a link somebody put there.
+pub fn prepare_log(path: &Path, identity: Identity) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o640).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = options.open(path)?;
+    match identity {
+        Identity::Switch { uid, gid } if file.metadata()?.is_file() => fchown(&file, Some(uid), Some(gid)),
+        Identity::Switch { .. } | Identity::Keep => Ok(()),
     }
 }
 

@@ -80,11 +80,23 @@ pub struct Peer {
     pub priority: u8,
 }
 
+/// Cumulative; what each one counts is in `lyre_vrrp::runner::Counters`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RouterCounters {
     pub adverts_sent: u64,
     pub adverts_received: u64,
     pub transitions_to_active: u64,
+    pub releases_sent: u64,
+    pub releases_received: u64,
+    pub late_own_adverts: u64,
+    pub send_errors: u64,
+    /// Received datagrams that were refused, by reason.
+    pub drops: std::collections::BTreeMap<String, u64>,
+    pub interval_mismatches: u64,
+    pub address_list_mismatches: u64,
+    pub announcements_sent: u64,
+    pub address_errors: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -18,12 +18,14 @@ use crate::control::listeners::{BindError, Listeners};
 use crate::control::notify::Notify;
 use crate::control::privileges::{Capabilities, Identity, Missing, UnknownUser, unprivileged_port};
 use crate::control::signals::{Signals, Wish};
+use crate::control::spawn;
 use crate::control::status::Transition;
+use crate::control::succession::Succession;
 use crate::control::view::View;
 use crate::control::worker::{Equipment, Worker};
-use crate::serve::page::PageError;
 use crate::serve::parent::{Order, Report};
-use lyre_vrrp::machine::Event;
+use crate::shared::SharedError;
+use lyre_vrrp::machine::{Event, Reason, State};
 use lyre_vrrp::params::Time;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -31,6 +33,7 @@ use orders::{RunningHandOver, Waiting};
 use reload::{Reloading, Tally};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,7 +61,7 @@ pub enum RunError {
     /// Never empty.
     Bind(Vec<BindError>),
     Pair(PairError),
-    Page(PageError),
+    Page(SharedError),
     System {
         operation: &'static str,
         error: Errno,
@@ -88,6 +91,7 @@ struct Supervisor {
     /// `None` without virtual routers and until the first worker is ready.
     pair: Option<Pair>,
     speaker_retry_at: Time,
+    succession: Succession,
     admin: Admin,
     waiting: Vec<Waiting>,
     next_id: u64,
@@ -128,6 +132,7 @@ impl Supervisor {
         let (view, page_fd) = View::create(settings.worker.hang_timeout).map_err(RunError::Page)?;
         let view = Arc::new(view);
         let notify = Notify::from_environment();
+        let succession = Succession::new(&settings).map_err(RunError::Page)?;
         Ok(Supervisor {
             settings,
             bundle,
@@ -143,6 +148,7 @@ impl Supervisor {
             view,
             pair: None,
             speaker_retry_at: now,
+            succession,
             admin,
             waiting: Vec::new(),
             next_id: 0,
@@ -158,10 +164,15 @@ impl Supervisor {
     }
 
     fn serve(mut self) -> Result<ExitReason, RunError> {
+        let outcome = self.turn_until_done();
+        self.end(clock::now());
+        outcome
+    }
+
+    fn turn_until_done(&mut self) -> Result<ExitReason, RunError> {
         loop {
             let now = clock::now();
             if let Some(reason) = self.obey_signals(now) {
-                self.end(now);
                 return Ok(reason);
             }
             self.watch_worker(now)?;
@@ -169,7 +180,6 @@ impl Supervisor {
             self.obey_admin(now);
             self.obey_time(now);
             if self.is_stopping && self.worker.has_ended() {
-                self.end(now);
                 return Ok(ExitReason::Stopped);
             }
             self.wait(now)?;
@@ -197,6 +207,8 @@ impl Supervisor {
                 Report::Ready => self.worker_is_ready(now)?,
                 Report::Reloaded { error } => self.worker_reloaded(now, error),
                 Report::Drained { .. } => self.advance_hand_over(now, Input::Drained),
+                Report::Pair(words) => self.hear_peer(now, words),
+                Report::Link { is_up } => self.succession.link(is_up),
                 Report::Status { id, json } => self.answer_status(now, id, Some(&json)),
                 Report::Metrics { id, text } => self.answer_metrics(now, id, Some(&text)),
             }
@@ -209,7 +221,8 @@ impl Supervisor {
             let orders = self.orders();
             let held = held_addresses(&self.settings, self.pair.as_ref());
             let (bundle, listeners, is_draining) = (&self.bundle, &self.listeners, self.is_draining);
-            self.worker.start(now, Equipment { orders, bundle, listeners, held, is_draining });
+            let link = self.succession.descriptors();
+            self.worker.start(now, Equipment { orders, bundle, listeners, held, is_draining, link });
         }
         Ok(())
     }
@@ -219,6 +232,11 @@ impl Supervisor {
             AccessLog::File(path) => Some(path.clone()),
             AccessLog::Off | AccessLog::Stderr => None,
         };
+        if let Some(path) = &writable
+            && let Err(error) = spawn::prepare_log(path, self.identity)
+        {
+            tracing::warn!(target: "lyre::control", path = %path.display(), %error, "cannot prepare the access log");
+        }
         Orders { parent: nix::unistd::getpid().as_raw(), identity: self.identity, writable }
     }
 
@@ -248,6 +266,7 @@ impl Supervisor {
             self.notify.status("worker died, starting another");
         }
         self.fail_reload(now, "the worker died while it took over the new configuration");
+        self.succession.link(false);
         // Nobody is there to drain any more.
         self.advance_hand_over(now, Input::Drained);
     }
@@ -273,6 +292,10 @@ impl Supervisor {
             match happened.event {
                 Event::Transition { from, to, reason } => {
                     has_moved = true;
+                    if to == State::Active {
+                        let addresses: Vec<IpAddr> = router.addresses.iter().map(|network| network.addr()).collect();
+                        self.succession.took_over(&addresses, reason == Reason::ActiveDown);
+                    }
                     let router = router.name.clone();
                     self.reasons.insert(router.clone(), word(reason));
                     if self.history.len() == HISTORY {
@@ -288,6 +311,9 @@ impl Supervisor {
             }
         }
         if has_moved {
+            if active == 0 {
+                self.succession.lost();
+            }
             let addresses = held_addresses(&self.settings, self.pair.as_ref());
             self.worker.send(&Order::Held { addresses }, &[]);
         }
@@ -302,6 +328,7 @@ impl Supervisor {
 
     fn obey_time(&mut self, now: Time) {
         self.advance_hand_over(now, Input::Tick);
+        self.finish_shelter(now);
         self.expire_reload(now);
         self.expire_waiting(now);
         if self.watchdog_at.is_some_and(|at| now >= at) {
@@ -326,6 +353,7 @@ impl Supervisor {
 
     /// Nothing may be left behind: no address, no worker, no socket file.
     fn end(&mut self, now: Time) {
+        self.succession.end_shelter();
         if let Some(pair) = self.pair.take() {
             pair.shut_down();
         }
@@ -340,6 +368,7 @@ impl Supervisor {
             self.reloading.as_ref().map(|reloading| reloading.deadline),
             self.hand_over.as_ref().map(RunningHandOver::deadline),
             self.watchdog_at,
+            self.succession.deadline(now),
         ];
         let timeout = match deadlines.into_iter().flatten().min() {
             None => PollTimeout::NONE,

@@ -162,11 +162,19 @@ fn welcome(core: &Rc<Core>, socket: Socket, peer: SocketAddr, port: u16, kind: L
         }
         return;
     }
+    // For the other node, which resets this client if we die.
+    let local = core.shared.pairing().and_then(|pairing| Some((pairing, socket.local_addr().ok()?)));
+    let noted = local.and_then(|(pairing, local)| pairing.note(core.index, peer, local)).map(Box::new);
     let Some(stream) = stream(socket, kind) else {
         core.dismiss(client);
         return;
     };
-    glommio::spawn_local(Connection::new(core.clone(), stream, client, port, kind).run()).detach();
+    let connection = Connection::new(core.clone(), stream, client, port, kind);
+    glommio::spawn_local(async move {
+        connection.run().await;
+        drop(noted);
+    })
+    .detach();
 }
 
 fn stream(socket: Socket, kind: ListenerKind) -> Option<Stream> {

@@ -5,7 +5,7 @@ use crate::control::ha::{Pair, word};
 use crate::control::status::{Config, Core, NodeState, Peer, Router, RouterCounters, Status, Worker, WorkerState};
 use lyre_vrrp::machine::State;
 use lyre_vrrp::params::Time;
-use lyre_vrrp::runner::RouterStatus;
+use lyre_vrrp::runner::{Counters, Drops, RouterStatus};
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
@@ -72,11 +72,7 @@ impl Supervisor {
             reason: self.reasons.get(&status.name).cloned(),
             priority: status.priority.0,
             peer: status.active_peer.map(|(address, priority)| Peer { address, priority: priority.0 }),
-            counters: RouterCounters {
-                adverts_sent: status.counters.adverts_sent,
-                adverts_received: status.counters.adverts_received,
-                transitions_to_active: status.counters.transitions_to_active,
-            },
+            counters: counters(&status.counters),
         }
     }
 
@@ -138,34 +134,88 @@ impl Supervisor {
         let lost = self.pair.as_ref().map_or(0, Pair::lost_events);
         text.single("lyre_vrrp_lost_events_total", "counter", "Speaker events that found the queue full.", lost);
         type Read = fn(&RouterStatus, Time) -> f64;
-        let families: [(&str, &str, &str, Read); 6] = [
-            ("lyre_vrrp_state", "gauge", "0 initialize, 1 backup, 2 active.", |router, _| match router.state {
+        let gauges: [(&str, &str, Read); 3] = [
+            ("lyre_vrrp_state", "0 initialize, 1 backup, 2 active.", |router, _| match router.state {
                 State::Initialize => 0.0,
                 State::Backup => 1.0,
                 State::Active => 2.0,
             }),
-            ("lyre_vrrp_state_seconds", "gauge", "Time in this state.", |router, now| {
-                now.since(router.since).as_secs_f64()
-            }),
-            ("lyre_vrrp_priority", "gauge", "As advertised.", |router, _| f64::from(router.priority.0)),
-            ("lyre_vrrp_adverts_sent_total", "counter", "Adverts sent.", |router, _| {
-                router.counters.adverts_sent as f64
-            }),
-            ("lyre_vrrp_adverts_received_total", "counter", "Valid adverts received.", |router, _| {
-                router.counters.adverts_received as f64
-            }),
-            ("lyre_vrrp_transitions_to_active_total", "counter", "Times it became Active.", |router, _| {
-                router.counters.transitions_to_active as f64
-            }),
+            ("lyre_vrrp_state_seconds", "Time in this state.", |router, now| now.since(router.since).as_secs_f64()),
+            ("lyre_vrrp_priority", "As advertised.", |router, _| f64::from(router.priority.0)),
         ];
-        for (name, kind, help, read) in families {
-            text.family(name, kind, help);
+        for (name, help, read) in gauges {
+            text.family(name, "gauge", help);
             for router in &routers {
-                let labels = [("router", router.name.as_str()), ("interface", router.interface.as_str())];
-                text.sample(name, &labels, read(router, now));
+                text.sample(name, &labels(router), read(router, now));
+            }
+        }
+        type Count = fn(&Counters) -> u64;
+        let families: [(&str, &str, Count); 10] = [
+            ("adverts_sent", "Adverts sent.", |c| c.adverts_sent),
+            ("adverts_received", "Valid adverts received.", |c| c.adverts_received),
+            ("transitions_to_active", "Times it became Active.", |c| c.transitions_to_active),
+            ("releases_sent", "Adverts of priority 0 sent.", |c| c.releases_sent),
+            ("releases_received", "Adverts of priority 0 received.", |c| c.releases_received),
+            ("late_own_adverts", "Adverts that left more than half an interval late.", |c| c.late_own_adverts),
+            ("send_errors", "Adverts the kernel refused to send.", |c| c.send_errors),
+            ("address_list_mismatches", "Adverts with other addresses than ours.", |c| c.address_list_mismatches),
+            ("announcements_sent", "Gratuitous ARP and neighbour advertisement frames.", |c| c.announcements_sent),
+            ("address_errors", "Refused changes of addresses.", |c| c.address_errors),
+        ];
+        for (name, help, count) in families {
+            let name = format!("lyre_vrrp_{name}_total");
+            text.family(&name, "counter", help);
+            for router in &routers {
+                text.sample(&name, &labels(router), count(&router.counters));
+            }
+        }
+        let name = "lyre_vrrp_drops_total";
+        text.family(name, "counter", "Received datagrams that were refused.");
+        for router in &routers {
+            for (reason, count) in drops(&router.counters.drops) {
+                let [router, interface] = labels(router);
+                text.sample(name, &[router, interface, ("reason", reason)], count);
             }
         }
     }
+}
+
+fn labels(router: &RouterStatus) -> [(&'static str, &str); 2] {
+    [("router", &router.name), ("interface", &router.interface)]
+}
+
+fn counters(counters: &Counters) -> RouterCounters {
+    RouterCounters {
+        adverts_sent: counters.adverts_sent,
+        adverts_received: counters.adverts_received,
+        transitions_to_active: counters.transitions_to_active,
+        releases_sent: counters.releases_sent,
+        releases_received: counters.releases_received,
+        late_own_adverts: counters.late_own_adverts,
+        send_errors: counters.send_errors,
+        drops: drops(&counters.drops).map(|(reason, count)| (reason.to_owned(), count)).into(),
+        interval_mismatches: counters.interval_mismatches,
+        address_list_mismatches: counters.address_list_mismatches,
+        announcements_sent: counters.announcements_sent,
+        address_errors: counters.address_errors,
+    }
+}
+
+/// By reason; no rest pattern, so that a new reason is not forgotten here.
+fn drops(drops: &Drops) -> [(&'static str, u64); 10] {
+    let Drops { vrid, length, ttl, version, kind, checksum, interval, address_list, source, ip } = *drops;
+    [
+        ("vrid", vrid),
+        ("length", length),
+        ("ttl", ttl),
+        ("version", version),
+        ("kind", kind),
+        ("checksum", checksum),
+        ("interval", interval),
+        ("address_list", address_list),
+        ("source", source),
+        ("ip", ip),
+    ]
 }
 
 /// Prometheus text format.

@@ -67,8 +67,8 @@ pub struct Limits {
 impl Limits {
     /// Field positions are kept as 16-bit offsets.
     pub const HEAD_BYTES_CEILING: usize = u16::MAX as usize;
-    /// Size of the field index ([`Fields`]).
-    pub const FIELDS_CEILING: usize = 100;
+    /// Size of the field index ([`Fields`]). Above the default, so that an edge behind an edge can take what that adds.
+    pub const FIELDS_CEILING: usize = 128;
     /// The longest registered WebDAV method has 17 bytes (`UPDATEREDIRECTREF`); longer than this is 501.
     pub const METHOD_BYTES_MAX: usize = 32;
 }
@@ -79,7 +79,7 @@ impl Default for Limits {
         Limits {
             head_bytes_max: Limits::HEAD_BYTES_CEILING,
             line_bytes_max: 16 * 1024,
-            fields_max: Limits::FIELDS_CEILING,
+            fields_max: 100,
             target_bytes_max: 16 * 1024,
         }
     }
