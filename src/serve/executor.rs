@@ -10,6 +10,7 @@ use crate::serve::shared::{Phase, Shared};
 use crate::telemetry::access::Log;
 use crate::telemetry::writer::Outlet;
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
+use socket2::SockRef;
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
@@ -109,8 +110,10 @@ struct Listeners(RefCell<Vec<(SocketAddr, Rc<Listener>)>>);
 impl Listeners {
     fn open(&self, core: &Rc<Core>, sockets: Vec<Socketed>) -> io::Result<()> {
         for Socketed { address, socket } in sockets {
+            // Differs from the address where the settings let the kernel choose.
+            let port = SockRef::from(&socket).local_addr()?.as_socket().map_or(address.port(), |bound| bound.port());
             let listener = Rc::new(core.driver.listen(socket)?);
-            glommio::spawn_local(accept(core.clone(), listener.clone(), address)).detach();
+            glommio::spawn_local(accept(core.clone(), listener.clone(), address, port)).detach();
             self.0.borrow_mut().push((address, listener));
         }
         Ok(())
@@ -131,7 +134,7 @@ impl Listeners {
 }
 
 /// Accepts until the listener is stopped; what was accepted by then is served.
-async fn accept(core: Rc<Core>, listener: Rc<Listener>, address: SocketAddr) {
+async fn accept(core: Rc<Core>, listener: Rc<Listener>, address: SocketAddr, port: u16) {
     let mut kind = ListenerKind::Http;
     loop {
         match listener.accept().await {
@@ -139,7 +142,7 @@ async fn accept(core: Rc<Core>, listener: Rc<Listener>, address: SocketAddr) {
                 let view = core.view();
                 let named = view.snapshot.settings.listeners.iter().find(|named| named.address == address);
                 kind = named.map_or(kind, |named| named.kind);
-                welcome(&core, socket, peer, address.port(), kind);
+                welcome(&core, socket, peer, port, kind);
             }
             Ok(None) => return,
             Err(error) => {
