@@ -3,6 +3,8 @@
 //! `tests/config/bad/NAME.toml` is a file with problems and `NAME.txt` the exact report. After a change on purpose,
 //! `LYRE_BLESS=1 cargo test --test config` writes the reports anew; read the difference before committing it.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use lyre::config::bundle::{Bundle, Interface};
 use lyre::config::settings::{AccessLog, CheckKind, ListenerKind, Settings};
 use lyre::config::{self, Report};
