@@ -140,6 +140,7 @@ fn status(at_entry: &[i32]) -> String {
         "uid": uid,
         "groups": groups,
         "capabilities": field("CapPrm:"),
+        "memory_lock": nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_MEMLOCK).unwrap().0,
         "bounding": field("CapBnd:"),
         "no_new_privileges": field("NoNewPrivs:"),
         "death_signal": death_signal,
