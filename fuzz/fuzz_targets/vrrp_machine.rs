@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use lyre_vrrp::machine::{Action, Health, Input, Machine, Preempt, Settings, State};
 use lyre_vrrp::packet::Family;
-use lyre_vrrp::params::{Centis, Priority, Time, Vrid};
+use lyre_vrrp::params::{Centis, Priority, Time, Version, Vrid};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
     let settings = Settings {
         vrid: Vrid::new(51).unwrap(),
         family: Family::V4,
+        version: Version::V3,
         priority: Priority((*priority).max(1)),
         advert_interval: Centis::new(u16::from(*interval).max(1)).unwrap(),
         down_adverts: 3,

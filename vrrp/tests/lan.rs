@@ -8,7 +8,7 @@
 
 use lyre_vrrp::machine::{Action, DEGRADED_MAX, Event, Health, Input, Machine, Preempt, Settings, State};
 use lyre_vrrp::packet::{Advert, Family};
-use lyre_vrrp::params::{Centis, Priority, Time, Vrid, active_down_interval};
+use lyre_vrrp::params::{Centis, Priority, Time, Version, Vrid, active_down_interval};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Sized for CI on two cores in the dev profile.
-const RUNS: u64 = 300_000;
+const RUNS: u64 = 200_000;
 
 #[test]
 fn every_lan_ends_with_one_active_per_connected_component() {
@@ -127,6 +127,7 @@ impl Lan {
             let settings = Settings {
                 vrid: Vrid::new(51).unwrap(),
                 family: Family::V4,
+                version: Version::V3,
                 priority: Priority(priority),
                 advert_interval: Centis::new(interval_cs).unwrap(),
                 down_adverts: 3,
@@ -286,12 +287,27 @@ impl Lan {
 
     /// One input, all its actions, and the rules that hold after each of them.
     fn handle(&mut self, index: usize, input: Input<'_>) -> Result<(), String> {
+        let what = self.prints.then(|| format!("{input:?}"));
+        self.act(index, what, |machine, now| machine.handle(now, input))
+    }
+
+    /// `lyre reload` with another priority.
+    fn reprioritise(&mut self, index: usize) -> Result<(), String> {
+        let priority = Priority(self.random.within(240..255) as u8);
+        let node = &mut self.nodes[index];
+        node.settings.priority = priority;
+        let (settings, lease) = (node.settings.clone(), node.lease);
+        self.act(index, Some(format!("{priority:?}")), |machine, now| machine.reconfigure(now, settings, lease))
+    }
+
+    fn act(&mut self, index: usize, what: Option<String>, step: impl FnOnce(&mut Machine, Time)) -> Result<(), String> {
         let latency = if self.random.percent(10) { self.random.within(0..self.nodes[index].interval() / 5) } else { 0 };
         let now = self.now;
         let node = &mut self.nodes[index];
         let before = node.machine.state();
-        let heading = self.prints.then(|| format!("{:12} node {index} {before:?} {input:?}", now / 1_000));
-        node.machine.handle(Time(now + node.offset), input);
+        let heading = what.filter(|_| self.prints);
+        let heading = heading.map(|what| format!("{:12} node {index} {before:?} {what}", now / 1_000));
+        step(&mut node.machine, Time(now + node.offset));
         let actions: Vec<Action> = std::iter::from_fn(|| node.machine.poll()).collect();
         if let Some(heading) = heading.filter(|_| !actions.is_empty() || before != node.machine.state()) {
             println!("{heading} -> {:?} {actions:?}", node.machine.state());
@@ -386,7 +402,7 @@ impl Lan {
     /// Breaks something; over by `end`.
     fn fault(&mut self, end: Nanos) -> Result<(), String> {
         let index = self.random.within(0..self.nodes.len() as u64) as usize;
-        let kind = self.random.within(0..10);
+        let kind = self.random.within(0..12);
         if self.prints {
             println!("{:12} fault {kind} at node {index}", self.now / 1_000);
         }
@@ -413,6 +429,8 @@ impl Lan {
                 self.handle(index, Input::AddressLost)?;
             }
             9 if can_act => self.crash(index),
+            10 if can_act => self.reprioritise(index)?,
+            11 if can_act => self.handle(index, Input::Yield)?,
             _ if self.nodes[index].is_crashed => self.restart(index)?,
             _ => {}
         }
