@@ -1,1 +1,111 @@
 //! What a speaker needs from the operating system, for one interface and address family.
+//!
+//! Plain values and one trait. The trait has no idea of Active or Backup: it moves bytes, puts addresses on an
+//! interface and takes them off. [`linux`] is its only real implementation; tests of the runner bring their own.
+
+pub mod linux;
+
+use crate::packet::Carrier;
+use crate::params::Time;
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::RawFd;
+
+/// Hop limit and TTL of every multicast advert (RFC 9568 §5.1.1.3, §5.1.2.3).
+pub const HOPS: u8 = 255;
+
+/// One virtual router's hold on one interface.
+pub trait Link {
+    /// Looks at the interface as it is now, and opens, moves or closes sockets accordingly.
+    fn survey(&mut self) -> Result<Survey, LinkError>;
+
+    /// The oldest queued datagram of the VRRP group, or nothing when the queue is empty. Never waits.
+    fn receive<'a>(&mut self, buffer: &'a mut [u8]) -> Result<Option<Datagram<'a>>, LinkError>;
+
+    /// Sends one advert from the source of the last survey to the VRRP group.
+    fn send(&mut self, advert: &[u8]) -> Result<(), LinkError>;
+
+    /// Puts all virtual addresses on the interface, or renews their lease. Present ones are no error.
+    fn hold_addresses(&mut self) -> Result<(), LinkError>;
+
+    /// Takes all virtual addresses off the interface. Absent ones are no error.
+    fn drop_addresses(&mut self) -> Result<(), LinkError>;
+
+    /// Sends one complete Ethernet frame (an ARP packet or a neighbour advertisement).
+    fn announce(&mut self, frame: &[u8]) -> Result<(), LinkError>;
+
+    /// Readable when `receive` has something; none while the interface is unusable.
+    fn descriptor(&self) -> Option<RawFd>;
+
+    /// Whether a change seen by the monitor may alter what `survey` says.
+    fn is_concerned(&self, change: &Change) -> bool;
+}
+
+/// What an interface offers a virtual router.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Survey {
+    /// Where adverts come from; none when the interface is absent, down, without carrier or without own address.
+    pub source: Option<IpAddr>,
+    /// Hardware address for announcements.
+    pub mac: [u8; 6],
+    /// The kernel forwards this family here, so neighbour advertisements carry the router flag.
+    pub is_forwarding: bool,
+    /// How many of the virtual addresses are on the interface.
+    pub virtual_present: usize,
+}
+
+/// A received IP datagram of protocol 112, unchecked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Datagram<'a> {
+    /// IPv4: with the IP header in front, as raw sockets deliver it. IPv6: only the message.
+    pub bytes: &'a [u8],
+    /// IPv6: what the IP header said.
+    pub carrier: Option<Carrier>,
+    /// When the kernel received it, not when we looked.
+    pub received: Time,
+}
+
+/// Something changed on an interface. Only a hint: `survey` tells the truth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A link appeared, changed or vanished.
+    Link { index: u32, name: String },
+    /// An address appeared, changed or vanished.
+    Address { index: u32, address: IpAddr, is_removed: bool },
+    /// The kernel dropped notifications: anything may have changed.
+    Unknown,
+}
+
+/// The operating system refused something.
+#[derive(Debug)]
+pub struct LinkError {
+    /// What was tried, as in "join the VRRP group".
+    pub operation: &'static str,
+    pub interface: String,
+    pub cause: io::Error,
+}
+
+impl LinkError {
+    pub(crate) fn new(operation: &'static str, interface: &str, cause: impl Into<io::Error>) -> LinkError {
+        LinkError { operation, interface: interface.to_owned(), cause: cause.into() }
+    }
+
+    /// The interface went away or down under us; a survey follows anyway.
+    pub fn is_link_gone(&self) -> bool {
+        let gone = [libc::ENODEV, libc::ENETDOWN, libc::ENXIO, libc::ENETUNREACH, libc::EADDRNOTAVAIL];
+        self.cause.raw_os_error().is_some_and(|code| gone.contains(&code))
+    }
+}
+
+impl fmt::Display for LinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} on {}: {}", self.operation, self.interface, self.cause)
+    }
+}
+
+impl std::error::Error for LinkError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}

@@ -272,7 +272,7 @@ impl Machine {
         }
         self.notice_stall(now);
         let old = std::mem::replace(&mut self.settings, settings);
-        self.lease = lease;
+        let old_lease = std::mem::replace(&mut self.lease, lease);
         self.phase = match std::mem::replace(&mut self.phase, Phase::Initialize) {
             Phase::Initialize => Phase::Initialize,
             Phase::Backup(mut backup) => {
@@ -280,13 +280,18 @@ impl Machine {
                     if backup.heard.is_some() { self.learned(backup.interval) } else { self.settings.advert_interval };
                 self.reconsider(backup, now)
             }
-            Phase::Active(active) => self.refit(active, now, &old),
+            Phase::Active(active) => self.refit(active, now, &old, old_lease),
             Phase::Stalled(mut stalled) => {
                 stalled.active = stalled.active.rescheduled(&self.settings, lease);
                 Phase::Stalled(stalled)
             }
         };
         self.check();
+    }
+
+    /// [`Machine::reconfigure`] with another priority.
+    pub fn set_priority(&mut self, now: Time, priority: Priority) {
+        self.reconfigure(now, Settings { priority, ..self.settings.clone() }, self.lease);
     }
 
     /// Leaves Initialize: the owner becomes Active at once, everybody else listens first (RFC 9568 §6.4.1).

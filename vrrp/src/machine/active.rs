@@ -247,12 +247,20 @@ impl Machine {
         active.repeat = (after == Priority::RELEASE).then(|| now.plus(RELEASE_REPEAT));
     }
 
-    /// New settings (see [`Machine::reconfigure`]): told to the peers at once, so that they wait for the new interval.
-    pub(super) fn refit(&mut self, mut active: Active, now: Time, old: &Settings) -> Phase {
-        self.send(&mut active, now);
-        active = active.rescheduled(&self.settings, self.lease);
-        self.push(Action::Install);
-        if self.settings.addresses != old.addresses && self.advertised(&active) != Priority::RELEASE {
+    /// New settings (see [`Machine::reconfigure`]): what peers can see is told to them at once, so that they wait for
+    /// the new interval; the interface is touched only for new addresses or a new lease.
+    pub(super) fn refit(&mut self, mut active: Active, now: Time, old: &Settings, old_lease: Duration) -> Phase {
+        let new = self.settings.clone();
+        if old.advert(old.priority) != new.advert(new.priority) {
+            self.send(&mut active, now);
+            active = active.rescheduled(&new, self.lease);
+        }
+        let adds_addresses = old.addresses != new.addresses;
+        if adds_addresses || old_lease != self.lease {
+            self.push(Action::Install);
+            active.refresh = next_refresh(now, self.lease);
+        }
+        if adds_addresses && self.advertised(&active) != Priority::RELEASE {
             self.push(Action::Announce);
             active.announcing = Announcing::burst(now);
         }

@@ -887,7 +887,7 @@ fn after_a_yield_the_node_is_not_held() {
 #[test]
 fn a_changed_priority_is_advertised_at_once_without_a_gap() {
     let mut node = Node::in_state("Active");
-    assert_eq!(node.reconfigure(settings(150)), "send 150, install");
+    assert_eq!(node.reconfigure(settings(150)), "send 150");
     assert_eq!(node.machine.deadline().map(|at| at <= node.now.plus(INTERVAL.duration())), Some(true));
     assert_eq!(node.machine.state(), State::Active);
 }
@@ -915,7 +915,7 @@ fn an_added_address_is_installed_and_announced_by_the_active_only() {
 fn a_longer_interval_is_advertised_at_once_so_that_backups_learn_it_before_they_miss_it() {
     let slow = Settings { advert_interval: Centis::new(100).unwrap(), ..settings(200) };
     let mut node = Node::in_state("Active");
-    assert_eq!(node.reconfigure(slow), "send 200, install");
+    assert_eq!(node.reconfigure(slow), "send 200");
     let reconfigured = node.now;
     node.pass(999);
     assert_eq!(node.sends(), 0);

@@ -1,0 +1,337 @@
+//! The thread's loop. Each round: wait, hear every queued advert, let time pass, then everything that can wait.
+//!
+//! Adverts come before time, so that a late wake-up with the Active's adverts already queued does not end in a false
+//! take-over. The steady round allocates nothing and touches no file.
+
+use super::journal::{Journal, Remark};
+use super::mailbox::Mailbox;
+use super::station::Station;
+use super::{Command, Host, Router, open_station};
+use crate::link::Change;
+use crate::link::linux::LinuxLink;
+use crate::link::linux::clock::{now, readable, wait};
+use crate::link::linux::netlink::Monitor;
+use crate::link::linux::realtime::Shortfall;
+use crate::machine::{Event, Health, Input};
+use crate::params::{Priority, Time, skew_time};
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often the owner's health is asked for.
+const HEALTH_PERIOD: Duration = Duration::from_millis(20);
+
+/// How often the interfaces are compared with what we believe, in case a notification was missed.
+const SURVEY_PERIOD: Duration = Duration::from_secs(10);
+
+/// Age of a published status at most, where only counters changed.
+const STATUS_PERIOD: Duration = Duration::from_millis(100);
+
+/// How long a shutdown waits for the peer at most, so that the whole of it stays below 1.5 s.
+const LEAVE_MAX: Duration = Duration::from_millis(1400);
+
+/// Larger than the largest advert, 255 IPv6 addresses.
+const DATAGRAM_BYTES: usize = 8192;
+
+pub(super) struct Rounds {
+    stations: Vec<Station<LinuxLink>>,
+    host: Box<dyn Host>,
+    monitor: Monitor,
+    mailbox: Arc<Mailbox>,
+    journal: Journal,
+    /// Monitor, mailbox, stations, the owner's.
+    descriptors: Vec<libc::pollfd>,
+    watched: Vec<RawFd>,
+    /// Descriptors of the owner that were ready in the last wait and are left out until the next look at health: a
+    /// descriptor that stays readable must not make a real-time thread spin.
+    muted: Vec<RawFd>,
+    buffer: Vec<u8>,
+    health: Health,
+    health_at: Time,
+    survey_at: Time,
+    status_at: Time,
+    is_status_stale: bool,
+    has_mail: bool,
+    leaving: Leaving,
+}
+
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// Asked the peers to take over; ends when all have, or at this time.
+    Until(Time),
+    Done,
+}
+
+impl Rounds {
+    pub(super) fn new(
+        stations: Vec<Station<LinuxLink>>,
+        host: Box<dyn Host>,
+        monitor: Monitor,
+        mailbox: Arc<Mailbox>,
+        journal: Journal,
+    ) -> Rounds {
+        Rounds {
+            stations,
+            host,
+            monitor,
+            mailbox,
+            journal,
+            descriptors: Vec::with_capacity(64),
+            watched: Vec::with_capacity(16),
+            muted: Vec::with_capacity(16),
+            buffer: vec![0; DATAGRAM_BYTES],
+            health: Health::Able,
+            health_at: Time::default(),
+            survey_at: Time::default(),
+            status_at: Time::default(),
+            is_status_stale: true,
+            has_mail: true,
+            leaving: Leaving::No,
+        }
+    }
+
+    /// One line for everything that could not be had, with its remedy.
+    pub(super) fn warn_unprotected(&mut self, missing: &[Shortfall]) {
+        if missing.is_empty() {
+            return;
+        }
+        let list: Vec<_> =
+            missing.iter().map(|m| format!("{} (needs {}: {})", m.what, m.capability, m.cause)).collect();
+        let text = format!("VRRP runs without {}; adverts may be late on a busy machine", list.join(" and "));
+        self.journal.note_unprotected(text);
+    }
+
+    /// Runs until a shutdown has been carried out.
+    pub(super) fn run(mut self) {
+        self.ask_health();
+        while self.leaving != Leaving::Done {
+            self.survey_if_due();
+            self.obey();
+            self.leave_if_done();
+            self.tell();
+            self.publish();
+            self.journal.flush();
+            self.wait();
+            self.hear();
+            self.tick();
+            self.notice_changes();
+            if now() >= self.health_at || !self.muted.is_empty() {
+                self.ask_health();
+            }
+        }
+        self.tell();
+        self.is_status_stale = true;
+        self.publish();
+        self.journal.close();
+    }
+
+    fn wait(&mut self) {
+        self.watched.clear();
+        self.host.watch(&mut self.watched);
+        self.descriptors.clear();
+        self.descriptors.push(readable(self.monitor.descriptor()));
+        self.descriptors.push(readable(self.mailbox.descriptor()));
+        self.descriptors.extend(self.stations.iter().filter_map(Station::descriptor).map(readable));
+        let owners_from = self.descriptors.len();
+        let is_heeded = |descriptor: &&RawFd| !self.muted.contains(*descriptor);
+        self.descriptors.extend(self.watched.iter().filter(is_heeded).copied().map(readable));
+        let deadline = self.deadline();
+        if wait(&mut self.descriptors, Some(deadline)).is_err() {
+            // Only a descriptor table that somebody else broke gets here; go on by the clock, but never spin.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let is_ready = |entry: &libc::pollfd| entry.revents != 0;
+        self.has_mail |= self.descriptors.get(1).is_some_and(is_ready);
+        let owners = self.descriptors.get(owners_from..).unwrap_or_default();
+        self.muted.extend(owners.iter().filter(|entry| is_ready(entry)).map(|entry| entry.fd));
+    }
+
+    fn deadline(&self) -> Time {
+        let stations = self.stations.iter().filter_map(Station::deadline);
+        let until = match self.leaving {
+            Leaving::Until(until) => Some(until),
+            Leaving::No | Leaving::Done => None,
+        };
+        stations.chain(until).fold(self.health_at.min(self.survey_at), Time::min)
+    }
+
+    fn hear(&mut self) {
+        for station in &mut self.stations {
+            station.hear(now, &mut self.buffer);
+        }
+    }
+
+    fn tick(&mut self) {
+        for station in &mut self.stations {
+            station.tick(now());
+        }
+    }
+
+    fn notice_changes(&mut self) {
+        if self.descriptors.first().is_none_or(|monitor| monitor.revents == 0) {
+            return;
+        }
+        let stations = &mut self.stations;
+        // Each change makes the concerned routers look for themselves, which also tells our own doing from others'.
+        let drained = self.monitor.drain(|change: Change| {
+            for station in stations.iter_mut().filter(|station| station.is_concerned(&change)) {
+                station.survey(now());
+            }
+        });
+        if drained.is_err() {
+            self.survey_at = now();
+        }
+    }
+
+    fn survey_if_due(&mut self) {
+        if now() >= self.survey_at {
+            for station in &mut self.stations {
+                station.survey(now());
+            }
+            self.survey_at = now().plus(SURVEY_PERIOD);
+        }
+    }
+
+    fn ask_health(&mut self) {
+        let is_periodic = now() >= self.health_at;
+        let health = self.host.health(now());
+        if health != self.health {
+            self.health = health;
+            for station in &mut self.stations {
+                station.input(now(), Input::Health(health));
+            }
+        }
+        if is_periodic {
+            self.muted.clear();
+            self.health_at = now().plus(HEALTH_PERIOD);
+        }
+    }
+
+    fn obey(&mut self) {
+        if !self.has_mail {
+            return;
+        }
+        self.mailbox.silence();
+        // Somebody is posting this very moment: his lock may take long, ours must not. The next round sees it.
+        let Some(commands) = self.mailbox.take() else { return };
+        self.has_mail = false;
+        for command in commands {
+            match command {
+                Command::HandOver => self.stations.iter_mut().for_each(|s| s.input(now(), Input::HandOver)),
+                Command::Resume => self.stations.iter_mut().for_each(|s| s.input(now(), Input::Resume)),
+                Command::Reload(routers) => self.reload(routers),
+                Command::Shutdown => self.begin_to_leave(),
+            }
+        }
+    }
+
+    /// Exchanges the set of routers. All new ones open before anything is touched; if one cannot, nothing changes.
+    fn reload(&mut self, routers: Vec<Router>) {
+        let mut opened = Vec::with_capacity(routers.len());
+        for router in routers {
+            let stays = self.stations.iter().any(|station| station.can_become(&router));
+            match if stays { Ok(None) } else { open_station(router.clone()).map(Some) } {
+                Ok(station) => opened.push((router, station)),
+                Err(error) => return self.journal.note(&router.name.as_str().into(), Remark::Trouble(error, 0)),
+            }
+        }
+        self.tell(); // under the old numbers
+        let mut leaving = std::mem::take(&mut self.stations);
+        for (router, fresh) in opened {
+            match leaving.iter().position(|station| station.can_become(&router)) {
+                Some(index) => {
+                    let mut station = leaving.swap_remove(index);
+                    station.set_priority(now(), router.settings.priority);
+                    self.stations.push(station);
+                }
+                None => self.stations.extend(fresh),
+            }
+        }
+        for mut station in leaving {
+            station.input(now(), Input::Shutdown);
+            while let Some(remark) = station.next_remark() {
+                self.journal.note(station.name(), remark);
+            }
+        }
+        for station in &mut self.stations {
+            station.input(now(), Input::Health(self.health));
+        }
+        self.survey_at = now();
+        self.survey_if_due();
+        self.is_status_stale = true;
+    }
+
+    /// Offers all addresses to the peers and keeps them meanwhile.
+    fn begin_to_leave(&mut self) {
+        if self.leaving != Leaving::No {
+            return;
+        }
+        let longest = self.stations.iter().map(patience).max().unwrap_or_default();
+        self.leaving = Leaving::Until(now().plus(longest.min(LEAVE_MAX)));
+        for station in &mut self.stations {
+            station.input(now(), Input::HandOver);
+        }
+    }
+
+    fn leave_if_done(&mut self) {
+        let Leaving::Until(until) = self.leaving else { return };
+        let is_held = self.stations.iter().any(Station::holds_addresses);
+        if is_held && now() < until {
+            return;
+        }
+        for station in &mut self.stations {
+            station.input(now(), Input::Shutdown);
+        }
+        self.leaving = Leaving::Done;
+    }
+
+    /// Passes on what happened, after all that had to be done about it.
+    fn tell(&mut self) {
+        for (index, station) in self.stations.iter_mut().enumerate() {
+            let name = Arc::clone(station.name());
+            while let Some(remark) = station.next_remark() {
+                self.is_status_stale = true;
+                if let Remark::Event(event) = &remark {
+                    self.host.report(index, event);
+                    if self.leaving != Leaving::No && *event == Event::HandOverRefused {
+                        station.input(now(), Input::Shutdown);
+                    }
+                    if !station.is_worth_logging(now(), event) {
+                        continue;
+                    }
+                }
+                self.journal.note(&name, remark);
+            }
+        }
+    }
+
+    /// Makes the routers' state visible to other threads.
+    pub(super) fn publish(&mut self) {
+        if !self.is_status_stale && now() < self.status_at {
+            return;
+        }
+        let stations = &self.stations;
+        let is_written = self.mailbox.publish(|list| {
+            let is_same_set = list.len() == stations.len()
+                && stations.iter().zip(list.iter()).all(|(station, status)| station.router().name == status.name);
+            if is_same_set {
+                stations.iter().zip(list).for_each(|(station, status)| station.update(status));
+            } else {
+                *list = stations.iter().map(Station::status).collect();
+            }
+        });
+        if is_written {
+            self.is_status_stale = false;
+            self.status_at = now().plus(STATUS_PERIOD);
+        }
+    }
+}
+
+/// How long a peer may take to answer our release: its skew time, which we can only guess from our own settings, and
+/// two intervals for its advert to come.
+fn patience(station: &Station<LinuxLink>) -> Duration {
+    let settings = &station.router().settings;
+    skew_time(Priority(1), settings.advert_interval) + settings.advert_interval.duration() * 2
+}

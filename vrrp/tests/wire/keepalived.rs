@@ -1,0 +1,89 @@
+//! The real keepalived as a node's process.
+
+use super::{Node, eventually};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+pub struct Keepalived {
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Keepalived {
+    /// VRRP version 3 on `eth0`, VRID 51: one instance a family that has addresses.
+    pub fn start(node: &Node, priority: u8, interval: Duration, addresses: &[&str], extra: &str) -> Keepalived {
+        let folder = std::env::temp_dir().join(format!("lyre-keepalived-{}-{}", std::process::id(), node.number));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("conf"), configuration(priority, interval, addresses, extra)).unwrap();
+        let mut command = Command::new("keepalived");
+        command.args(["--dont-fork", "--vrrp", "--log-console", "--no-syslog", "--use-file"]).arg(folder.join("conf"));
+        command.arg("--pid").arg(folder.join("pid")).arg("--vrrp_pid").arg(folder.join("vrrp.pid"));
+        let log = fs::File::create(folder.join("log")).unwrap();
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let child = node.spawn(&mut command);
+        let keepalived = Keepalived { child, folder };
+        eventually("keepalived starts", Duration::from_secs(20), || keepalived.worker().is_some());
+        keepalived
+    }
+
+    /// Ends it in order: priority 0, addresses removed.
+    pub fn stop(&mut self) {
+        let _ = kill(self.parent(), Signal::SIGTERM);
+        eventually("keepalived ends", Duration::from_secs(20), || self.child.try_wait().unwrap().is_some());
+    }
+
+    /// Ends it at once; its addresses stay.
+    pub fn crash(&mut self) {
+        let worker = self.worker();
+        // The parent first, or it would start another worker.
+        let _ = kill(self.parent(), Signal::SIGKILL);
+        worker.into_iter().for_each(|worker| {
+            let _ = kill(worker, Signal::SIGKILL);
+        });
+        let _ = self.child.wait();
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    fn parent(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+
+    /// The process that speaks VRRP.
+    fn worker(&self) -> Option<Pid> {
+        let text = fs::read_to_string(self.folder.join("vrrp.pid")).ok()?;
+        text.trim().parse().ok().map(Pid::from_raw)
+    }
+}
+
+impl Drop for Keepalived {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.crash();
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn configuration(priority: u8, interval: Duration, addresses: &[&str], extra: &str) -> String {
+    let mut text = "global_defs {\n vrrp_version 3\n vrrp_rt_priority 50\n vrrp_no_swap\n}\n".to_owned();
+    for (name, is_v4) in [("v4", true), ("v6", false)] {
+        let of_family: Vec<_> = addresses.iter().filter(|a| a.contains('.') == is_v4).copied().collect();
+        if of_family.is_empty() {
+            continue;
+        }
+        let (seconds, list) = (interval.as_secs_f64(), of_family.join("\n  "));
+        text += &format!(
+            "vrrp_instance {name} {{\n state BACKUP\n interface eth0\n virtual_router_id 51\n priority {priority}\n \
+             advert_int {seconds}\n {extra}\n virtual_ipaddress {{\n  {list}\n }}\n}}\n"
+        );
+    }
+    text
+}

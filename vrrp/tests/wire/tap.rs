@@ -1,0 +1,176 @@
+//! Records every frame on the LAN with the kernel's time stamp, and answers questions about the adverts among them.
+
+use super::{Lan, Node};
+use lyre_vrrp::packet::{self, Advert, Carrier};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::IoSliceMut;
+use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::AsRawFd;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+pub struct Tap {
+    frames: Arc<Mutex<Vec<Frame>>>,
+    is_over: Arc<AtomicBool>,
+    reader: Option<JoinHandle<()>>,
+    _node: Node,
+}
+
+/// One frame as seen on the wire.
+#[derive(Clone)]
+pub struct Frame {
+    /// Since the epoch, by the kernel.
+    pub at: Duration,
+    pub bytes: Vec<u8>,
+}
+
+/// One advert as seen on the wire.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub at: Duration,
+    pub source: IpAddr,
+    pub advert: Advert,
+}
+
+impl Tap {
+    /// A node of its own that only listens; the switch floods all adverts to it.
+    pub fn on(lan: &Lan) -> Tap {
+        let node = lan.node(250);
+        let everything = Protocol::from((libc::ETH_P_ALL as u16).to_be() as i32);
+        let socket = node.enter(|| Socket::new(Domain::PACKET, Type::RAW, Some(everything)).unwrap());
+        socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        setsockopt(&socket, sockopt::ReceiveTimestampns, &true).unwrap();
+        let (frames, is_over) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+        let reader = thread::spawn({
+            let (frames, is_over) = (Arc::clone(&frames), Arc::clone(&is_over));
+            move || record(&socket, &frames, &is_over)
+        });
+        Tap { frames, is_over, reader: Some(reader), _node: node }
+    }
+
+    pub fn frames(&self) -> Vec<Frame> {
+        self.frames.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A moment to ask about later ones; the tap's own clock.
+    pub fn now(&self) -> Duration {
+        #[allow(clippy::disallowed_methods)] // compared with the kernel's wall clock stamps only
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap()
+    }
+
+    /// All valid adverts of one family since a moment, in order.
+    pub fn adverts(&self, is_v4: bool, since: Duration) -> Vec<Seen> {
+        let frames = self.frames();
+        let recent = frames.iter().filter(|frame| frame.at >= since);
+        recent.filter_map(read_advert).filter(|seen| seen.source.is_ipv4() == is_v4).collect()
+    }
+
+    /// Who advertised a priority above 0 since a moment.
+    pub fn actives(&self, is_v4: bool, since: Duration) -> Vec<IpAddr> {
+        let adverts = self.adverts(is_v4, since);
+        let mut sources: Vec<_> = adverts.iter().filter(|s| s.advert.priority.0 > 0).map(|s| s.source).collect();
+        sources.sort();
+        sources.dedup();
+        sources
+    }
+
+    /// The longest time in which two nodes were Active at once.
+    ///
+    /// A node is Active from its first advert until its last before priority 0 or a silence of two and a half
+    /// intervals.
+    pub fn longest_overlap(&self, is_v4: bool, since: Duration, interval: Duration) -> Duration {
+        let mut reigns: BTreeMap<IpAddr, Vec<(Duration, Duration)>> = BTreeMap::new();
+        for seen in self.adverts(is_v4, since) {
+            let of_source = reigns.entry(seen.source).or_default();
+            match of_source.last_mut() {
+                _ if seen.advert.priority.0 == 0 => of_source.push((Duration::MAX, Duration::ZERO)),
+                Some((_, last)) if seen.at.saturating_sub(*last) < interval * 5 / 2 => *last = seen.at,
+                _ => of_source.push((seen.at, seen.at)),
+            }
+        }
+        let mut longest = Duration::ZERO;
+        for (one, its) in &reigns {
+            for (_, others) in reigns.iter().filter(|(other, _)| *other > one) {
+                for (first, last) in its.iter().flat_map(|a| others.iter().map(|b| (a.0.max(b.0), a.1.min(b.1)))) {
+                    longest = longest.max(last.saturating_sub(first));
+                }
+            }
+        }
+        longest
+    }
+
+    /// What tshark says of the recording with this display filter: one line a packet.
+    pub fn tshark(&self, filter: &str) -> String {
+        let path = std::env::temp_dir().join(format!("lyre-tap-{}-{:p}.pcap", std::process::id(), self));
+        fs::write(&path, pcap(&self.frames())).unwrap();
+        let output = Command::new("tshark").arg("-r").arg(&path).args(["-Y", filter]).output().unwrap();
+        let _ = fs::remove_file(&path);
+        assert!(output.status.success(), "tshark: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Release);
+        let _ = self.reader.take().map(JoinHandle::join);
+    }
+}
+
+fn record(socket: &Socket, frames: &Mutex<Vec<Frame>>, is_over: &AtomicBool) {
+    let mut buffer = vec![0; 65536];
+    let mut control = nix::cmsg_space!(nix::sys::time::TimeSpec);
+    while !is_over.load(Ordering::Acquire) {
+        let mut slices = [IoSliceMut::new(&mut buffer)];
+        let received =
+            recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::empty());
+        let Ok(message) = received else { continue };
+        let stamp = message.cmsgs().unwrap().find_map(|part| match part {
+            ControlMessageOwned::ScmTimestampns(at) => Some(Duration::from(at)),
+            _ => None,
+        });
+        let length = message.bytes;
+        let frame = Frame { at: stamp.unwrap_or_default(), bytes: buffer[..length].to_vec() };
+        frames.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
+    }
+}
+
+fn read_advert(frame: &Frame) -> Option<Seen> {
+    let ether_type = frame.bytes.get(12..14)?;
+    let packet_bytes = frame.bytes.get(14..)?;
+    let (carrier, message) = match ether_type {
+        [0x08, 0x00] if packet_bytes.get(9) == Some(&packet::PROTOCOL) => packet::ipv4(packet_bytes).ok()?,
+        [0x86, 0xdd] if packet_bytes.get(6) == Some(&packet::PROTOCOL) => {
+            let address = |at: usize| -> Option<IpAddr> {
+                Some(Ipv6Addr::from(<[u8; 16]>::try_from(packet_bytes.get(at..at + 16)?).ok()?).into())
+            };
+            let carrier = Carrier { source: address(8)?, destination: address(24)?, ttl: *packet_bytes.get(7)? };
+            (carrier, packet_bytes.get(40..)?)
+        }
+        _ => return None,
+    };
+    let (advert, _) = packet::decode(message, &carrier).ok()?;
+    Some(Seen { at: frame.at, source: carrier.source, advert })
+}
+
+/// The classic capture file format, microseconds, Ethernet.
+fn pcap(frames: &[Frame]) -> Vec<u8> {
+    let mut file = Vec::new();
+    for word in [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 65535, 1] {
+        file.extend_from_slice(&word.to_le_bytes());
+    }
+    for frame in frames {
+        let length = frame.bytes.len() as u32;
+        for word in [frame.at.as_secs() as u32, frame.at.subsec_micros(), length, length] {
+            file.extend_from_slice(&word.to_le_bytes());
+        }
+        file.extend_from_slice(&frame.bytes);
+    }
+    file
+}
