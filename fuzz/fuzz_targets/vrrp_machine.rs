@@ -47,6 +47,8 @@ fuzz_target!(|bytes: &[u8]| {
             8 => Input::Resume,
             9 => Input::AddressLost,
             10 => Input::Shutdown,
+            11 => Input::Yield,
+            12 => Input::Consent(how % 2 == 0),
             _ => {
                 now = machine.deadline().unwrap_or(now).max(now);
                 Input::Tick
