@@ -109,8 +109,8 @@ struct Node {
     is_adopting: bool,
 }
 
-/// A socket buffer full of adverts; later ones are lost.
-const QUEUE_MAX: usize = 48;
+/// A socket buffer full of adverts; later ones are lost, so after a long sleep only old ones are found.
+const QUEUE_MAX: usize = 8;
 
 impl Lan {
     fn new(seed: u64, prints: bool) -> Lan {
@@ -236,6 +236,7 @@ impl Lan {
 
     fn wake(&mut self, index: usize) -> Result<(), String> {
         let must_yield = self.was_replaced_while_asleep(&self.nodes[index]);
+        let must_listen = self.missed_adverts_while_asleep(&self.nodes[index]);
         // First what is queued, with the kernel's receive times, then the timer.
         while let Some((received, advert)) = self.nodes[index].queue.pop_front() {
             self.hear(index, advert, received)?;
@@ -247,6 +248,9 @@ impl Lan {
         if must_yield && self.nodes[index].machine.state() == State::Active {
             return Err(format!("node {index} was replaced while it slept and is still Active"));
         }
+        if must_listen && self.nodes[index].machine.state() == State::Active {
+            return Err(format!("node {index} took over from an Active it slept through"));
+        }
         Ok(())
     }
 
@@ -257,7 +261,18 @@ impl Lan {
         let mut queue = node.queue.iter();
         slept
             && node.settings.preempt == Preempt::Never
+            && node.settings.priority != Priority::OWNER
             && queue.any(|(received, advert)| *received > node.sent && is_successor(&self.adverts[*advert].1))
+    }
+
+    /// Whether a Backup slept until its socket buffer overflowed with adverts of an Active in good health.
+    fn missed_adverts_while_asleep(&self, node: &Node) -> bool {
+        let is_well = |advert: &Advert| advert.priority > DEGRADED_MAX;
+        node.machine.state() == State::Backup
+            && node.settings.preempt == Preempt::Never
+            && node.settings.priority != Priority::OWNER
+            && node.queue.len() == QUEUE_MAX
+            && node.queue.iter().all(|(_, advert)| is_well(&self.adverts[*advert].1))
     }
 
     fn deliver(&mut self, to: usize, advert: usize) -> Result<(), String> {

@@ -124,7 +124,12 @@ impl Machine {
         self.drop_leftover();
         let peer = Peer { source, priority: advert.priority };
         match self.judge(&mut backup, now, peer, received) {
-            Verdict::Accept => backup.accept(received, self.learned(advert.interval), peer),
+            Verdict::Accept => {
+                backup.accept(received, self.learned(advert.interval), peer);
+                if now.since(received) >= backup.interval.duration() {
+                    backup.listen_on(now);
+                }
+            }
             Verdict::Relieve => {
                 backup.heard = Some(peer);
                 backup.heard_at = backup.heard_at.max(received);

@@ -164,6 +164,19 @@ fn an_advert_that_was_received_before_one_already_read_does_not_move_the_timer_b
     assert_eq!(node.machine.deadline(), deadline);
 }
 
+/// Found by `lan.rs`, seed 88: a full socket buffer keeps the oldest adverts, and the silence after them is not one.
+#[test]
+fn an_advert_read_an_interval_late_proves_a_sleep_and_the_backup_listens_before_it_takes_over() {
+    let mut node = Node::in_state("Backup");
+    let received = node.now;
+    node.pass(350);
+    node.hear_at(NEXT, 201, received);
+    assert_eq!(node.machine.deadline(), Some(node.now.plus(INTERVAL.duration())));
+    assert_eq!(node.tick(), "");
+    node.sleep();
+    assert_eq!(node.tick(), "send 200, install, announce, ActiveDown");
+}
+
 #[test]
 fn a_receive_time_from_the_future_counts_as_now() {
     let mut node = Node::in_state("Backup");
