@@ -406,6 +406,7 @@ impl Drops {
             DecodeError::Type { .. } => &mut self.kind,
             DecodeError::Checksum => &mut self.checksum,
             DecodeError::Interval | DecodeError::IntervalMismatch { .. } => &mut self.interval,
+            DecodeError::AuthType { .. } | DecodeError::Password => &mut self.authentication,
             DecodeError::Destination { .. } | DecodeError::Count => &mut self.address_list,
             DecodeError::Source { .. } => &mut self.source,
             DecodeError::Fragment | DecodeError::Protocol { .. } => &mut self.ip,
