@@ -2,9 +2,11 @@
 
 use crate::config::settings::{AccessLog, Settings};
 use crate::config::{self};
+use crate::net::tls::ConfigError;
 use crate::serve::executor::{self, Seat, Socketed};
 use crate::serve::health;
 use crate::serve::page::{CORES_MAX, SharedPage};
+use crate::serve::pairing::{Pairing, Reporter};
 use crate::serve::parent::{Channel, ChannelError, ListenerSocket, Order, Receiver, Report, Sender};
 use crate::serve::report;
 use crate::serve::shared::{Phase, Shared, Snapshot};
@@ -12,13 +14,14 @@ use crate::telemetry;
 use crate::telemetry::writer::Writer;
 use glommio::{ExecutorJoinHandle, Placement};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Listening sockets of one message: cores times addresses.
@@ -35,16 +38,21 @@ const REPORT_PATIENCE: Duration = Duration::from_secs(5);
 pub fn main(channel: OwnedFd) -> Result<(), Box<dyn Error>> {
     let (sender, mut receiver) = Channel::from_fd(channel)?.split(DESCRIPTORS_MAX);
     let first = receiver.receive::<Order>()?;
-    let Order::Start { bundle, listeners } = first.message else {
+    let Order::Start { bundle, listeners, has_link } = first.message else {
         return Err(Box::new(StartError::Protocol("the first order is not a start")));
     };
     let settings = config::from_bundle(&bundle)?;
     telemetry::init_tracing(settings.log.format, settings.log.level);
     let mut descriptors = first.descriptors.into_iter();
     let page = descriptors.next().ok_or(StartError::Protocol("no page came with the start"))?;
+    let link = has_link.then(|| descriptors.next().zip(descriptors.next())).flatten();
     let sockets = pair(listeners, descriptors)?;
     let worker = Worker::start(settings, Arc::new(SharedPage::open(page)?), sockets)?;
-    let mut office = Office { worker, sender, receiver, watch: Watch::Nothing };
+    let mail = Mail::new()?;
+    if let Some((table, listener)) = link {
+        worker.join(table, listener, mail.reporter());
+    }
+    let mut office = Office { worker, sender, receiver, mail, watch: Watch::Nothing };
     office.report(&Report::Ready)?;
     let result = office.run();
     office.worker.end();
@@ -56,7 +64,34 @@ struct Office {
     worker: Worker,
     sender: Sender,
     receiver: Receiver,
+    mail: Mail,
     watch: Watch,
+}
+
+/// Reports of other threads, carried to the main one, which alone talks to the parent.
+struct Mail {
+    letters: mpsc::Receiver<Report>,
+    slot: mpsc::Sender<Report>,
+    bell: Arc<EventFd>,
+}
+
+impl Mail {
+    fn new() -> Result<Mail, StartError> {
+        let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+            .map_err(|errno| StartError::Thread(errno.to_string()))?;
+        let (slot, letters) = mpsc::channel();
+        Ok(Mail { letters, slot, bell: Arc::new(bell) })
+    }
+
+    fn reporter(&self) -> Reporter {
+        // The lock is the price of a closure that several threads share; words are rare.
+        let (slot, bell) = (Mutex::new(self.slot.clone()), self.bell.clone());
+        Arc::new(move |report| {
+            if slot.lock().is_ok_and(|slot| slot.send(report).is_ok()) {
+                let _ = bell.write(1);
+            }
+        })
+    }
 }
 
 /// What the main thread waits for besides orders.
@@ -79,7 +114,12 @@ impl Office {
                 Watch::Drained | Watch::Stopped { .. } => PollTimeout::try_from(WATCH).unwrap_or(PollTimeout::ZERO),
             };
             // An error (EINTR) is a turn without news.
-            let _ = poll(&mut [PollFd::new(self.receiver.as_fd(), PollFlags::POLLIN)], timeout);
+            let wanted = [self.receiver.as_fd(), self.mail.bell.as_fd()];
+            let _ = poll(&mut wanted.map(|fd| PollFd::new(fd, PollFlags::POLLIN)), timeout);
+            let _ = self.mail.bell.read();
+            while let Ok(report) = self.mail.letters.try_recv() {
+                self.report(&report)?;
+            }
             loop {
                 match self.receiver.try_receive::<Order>() {
                     Ok(Some(received)) => self.obey(received.message, received.descriptors)?,
@@ -123,7 +163,13 @@ impl Office {
                 }
                 Ok(())
             }
-            // Which addresses are held matters to the access log and the pair link, both to come.
+            Order::Pair(words) => {
+                if let Some(pairing) = self.worker.shared.pairing() {
+                    pairing.say(words);
+                }
+                Ok(())
+            }
+            // Which addresses are held matters to the access log, to come.
             Order::Held { .. } => Ok(()),
             Order::Status { id } => {
                 let json = report::status(&self.worker.shared).to_string();
@@ -192,7 +238,7 @@ impl Worker {
         preflight()?;
         let cores = settings.worker.cores.clamp(1, CORES_MAX - 1);
         let access = settings.log.access.clone();
-        let snapshot = Arc::new(Snapshot::build(settings, cores, None));
+        let snapshot = Arc::new(Snapshot::build(settings, cores, None).map_err(StartError::Tls)?);
         let shared = Arc::new(Shared::new(page, cores, snapshot));
         let log = Writer::start(access.clone()).map_err(|error| StartError::Thread(error.to_string()))?;
         let mut worker = Worker { shared, cores: Vec::new(), control: None, inboxes: Vec::new(), log };
@@ -228,11 +274,20 @@ impl Worker {
         Ok(worker)
     }
 
+    /// Links up with the other node. Without the link the pair is two VRRP routers, so a failure is a warning.
+    pub fn join(&self, table: OwnedFd, listener: OwnedFd, reporter: Reporter) {
+        let settings = &self.shared.snapshot().settings;
+        match Pairing::start(settings, self.cores.len(), table, listener, reporter) {
+            Ok(pairing) => self.shared.join(pairing),
+            Err(error) => tracing::warn!(%error, "no pair link"),
+        }
+    }
+
     /// All or nothing: the new settings serve requests that begin from now on.
     pub fn reload(&mut self, settings: Settings, added: Vec<(ListenerSocket, OwnedFd)>) -> Result<(), StartError> {
         let cores = self.cores.len();
         let access = settings.log.access.clone();
-        let snapshot = Snapshot::build(settings, cores, Some(&self.shared.snapshot()));
+        let snapshot = Snapshot::build(settings, cores, Some(&self.shared.snapshot())).map_err(StartError::Tls)?;
         // Settings first: a core closes listeners that its settings do not name.
         self.shared.publish(Arc::new(snapshot));
         for (core, sockets) in by_core(added, cores) {
@@ -308,6 +363,7 @@ pub enum StartError {
     },
     Thread(String),
     Core(String),
+    Tls(ConfigError),
 }
 
 impl fmt::Display for StartError {
@@ -324,6 +380,7 @@ impl fmt::Display for StartError {
             }
             StartError::Thread(why) => write!(f, "cannot start a thread: {why}"),
             StartError::Core(why) => f.write_str(why),
+            StartError::Tls(error) => write!(f, "TLS: {error}"),
         }
     }
 }
@@ -332,6 +389,7 @@ impl Error for StartError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             StartError::NoIoUring(error) => Some(error),
+            StartError::Tls(error) => Some(error),
             StartError::Protocol(_) | StartError::MemoryLock { .. } | StartError::Thread(_) | StartError::Core(_) => {
                 None
             }
