@@ -149,7 +149,8 @@ impl Driver {
     }
 }
 
-/// While one lives, this core's driver loop does not sleep: for work that advances by turns of the loop.
+/// While one lives, this core's driver loop does not sleep: for work that advances by turns of the loop. Otherwise
+/// tasks that are always ready could keep glommio from looking whether the loop should wake.
 pub(super) struct StayAwake(());
 
 thread_local! {
@@ -158,7 +159,9 @@ thread_local! {
 
 impl StayAwake {
     pub(super) fn new() -> StayAwake {
-        AWAKE.set(AWAKE.get() + 1);
+        if AWAKE.replace(AWAKE.get() + 1) == 0 {
+            park::kick_this_core();
+        }
         StayAwake(())
     }
 }
@@ -167,6 +170,12 @@ impl Drop for StayAwake {
     fn drop(&mut self) {
         let _ = AWAKE.try_with(|awake| awake.set(awake.get().saturating_sub(1)));
     }
+}
+
+/// Lets the core's other tasks and its event loop have a turn: for loops that may never find their sockets idle.
+pub async fn breathe() {
+    let _awake = StayAwake::new();
+    glommio::executor().yield_now().await;
 }
 
 fn may_sleep() -> bool {

@@ -5,6 +5,7 @@
 //! calls. While nothing flows no buffer is held.
 
 use crate::net::clock::Timer;
+use crate::net::driver;
 use crate::net::pool::{self, BodyBuffer};
 use crate::net::stream::Stream;
 use std::cell::Cell;
@@ -92,7 +93,7 @@ async fn pump(from: (&Stream, Side), to: (&Stream, Side), progress: impl Fn(usiz
         is_bulk = if is_bulk { count >= SMALL_BYTES } else { count >= BULK_BYTES };
         pieces += 1;
         if pieces % PIECES_PER_TURN == 0 {
-            glommio::executor().yield_now().await;
+            driver::breathe().await;
         }
     }
 }

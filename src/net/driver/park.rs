@@ -10,6 +10,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::pin::Pin;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
 /// One loop's bed.
@@ -17,8 +18,7 @@ pub(super) struct Parking {
     alarm: Alarm,
     /// The wait under way. It survives a kick: the next sleep goes on with it.
     watch: RefCell<Option<Watch>>,
-    sleeper: RefCell<Option<Waker>>,
-    is_kicked: Cell<bool>,
+    sleeper: Rc<Sleeper>,
 }
 
 type Watch = Pin<Box<dyn Future<Output = ()>>>;
@@ -30,7 +30,7 @@ enum Alarm {
     /// it touches the descriptor.
     Readable(OwnedFd),
     /// A blocking eventfd: a file read of it waits in the kernel and resets it.
-    Event(std::rc::Rc<BufferedFile>),
+    Event(Rc<BufferedFile>),
 }
 
 impl Parking {
@@ -43,11 +43,11 @@ impl Parking {
     pub(super) fn on_event(eventfd: OwnedFd) -> Parking {
         // SAFETY: the descriptor is open and from here on owned by the file alone.
         let file = unsafe { BufferedFile::from_raw_fd(eventfd.into_raw_fd()) };
-        Parking::new(Alarm::Event(std::rc::Rc::new(file)))
+        Parking::new(Alarm::Event(Rc::new(file)))
     }
 
     fn new(alarm: Alarm) -> Parking {
-        Parking { alarm, watch: RefCell::new(None), sleeper: RefCell::new(None), is_kicked: Cell::new(false) }
+        Parking { alarm, watch: RefCell::new(None), sleeper: Rc::default() }
     }
 
     /// Sleeps until the alarm goes off or someone kicks. May return without either.
@@ -56,30 +56,57 @@ impl Parking {
             let watch = self.alarm.watch()?;
             self.watch.replace(Some(watch));
         }
+        SLEEPER.set(Rc::downgrade(&self.sleeper));
         poll_fn(|cx| self.poll_wait(cx)).await;
         Ok(())
     }
 
     /// Ends a sleep: there is something to submit.
     pub(super) fn kick(&self) {
-        if let Some(sleeper) = self.sleeper.take() {
-            self.is_kicked.set(true);
-            sleeper.wake();
-        }
+        self.sleeper.kick();
     }
 
     fn poll_wait(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_kicked.take() {
+        if self.sleeper.is_kicked.take() {
             return Poll::Ready(());
         }
         let mut watch = self.watch.borrow_mut();
         if watch.as_mut().is_none_or(|watch| watch.as_mut().poll(cx).is_ready()) {
             *watch = None;
-            self.sleeper.replace(None);
+            self.sleeper.waker.replace(None);
             return Poll::Ready(());
         }
-        self.sleeper.replace(Some(cx.waker().clone()));
+        self.sleeper.waker.replace(Some(cx.waker().clone()));
         Poll::Pending
+    }
+}
+
+/// The loop's task while it sleeps.
+#[derive(Default)]
+struct Sleeper {
+    waker: RefCell<Option<Waker>>,
+    is_kicked: Cell<bool>,
+}
+
+impl Sleeper {
+    fn kick(&self) {
+        if let Some(waker) = self.waker.take() {
+            self.is_kicked.set(true);
+            waker.wake();
+        }
+    }
+}
+
+thread_local! {
+    /// This core's loop.
+    static SLEEPER: RefCell<Weak<Sleeper>> = const { RefCell::new(Weak::new()) };
+}
+
+/// Ends the sleep of this core's loop, if it has one and it sleeps.
+pub(super) fn kick_this_core() {
+    let sleeper = SLEEPER.with_borrow(Weak::upgrade);
+    if let Some(sleeper) = sleeper {
+        sleeper.kick();
     }
 }
 

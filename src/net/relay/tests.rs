@@ -75,11 +75,11 @@ fn a_reset_on_one_side_resets_the_other() {
 fn silence_ends_the_relay_and_traffic_keeps_it() {
     on_each_driver(|driver| async move {
         let (client, inside, outside, server) = chain(&driver).await;
-        let idle = Duration::from_millis(300);
+        let idle = Duration::from_secs(1);
         let relaying = spawn_local(async move { relay(&inside, &outside, idle).await });
         let start = std::time::Instant::now();
         for _ in 0..6 {
-            glommio::timer::sleep(Duration::from_millis(100)).await;
+            glommio::timer::sleep(Duration::from_millis(200)).await;
             client.send(b"tick".to_vec()).await.0.unwrap();
             assert_eq!(&*server.recv().await.unwrap(), b"tick");
         }

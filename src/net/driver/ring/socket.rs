@@ -496,3 +496,14 @@ fn ended(state: &State) -> Option<io::Result<()>> {
 fn busy() -> io::Error {
     io::Error::new(io::ErrorKind::ResourceBusy, "an abandoned send still occupies the socket")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_socket_is_small() {
+        let size = size_of::<State>() + size_of::<Socket>();
+        assert!(size <= 224, "{size} bytes");
+    }
+}
