@@ -147,6 +147,12 @@ impl Drop for StayAwake {
     }
 }
 
+/// Lets the core's other tasks and its event loop have a turn: for loops that may never find their sockets idle.
+pub async fn breathe() {
+    let _awake = StayAwake::new();
+    glommio::executor().yield_now().await;
+}
+
 fn may_sleep() -> bool {
     AWAKE.get() == 0
 }
