@@ -11,7 +11,7 @@ use crate::config::bundle::Bundle;
 use crate::config::settings::{AccessLog, Settings};
 use crate::control::admin::{Admin, AdminError, Ticket};
 use crate::control::clock;
-use crate::control::entry::Orders;
+use crate::control::entry::{Orders, cores_by_memory_lock};
 use crate::control::ha::{Pair, PairError, held_addresses, word};
 use crate::control::handover::Input;
 use crate::control::listeners::{BindError, Listeners};
@@ -20,11 +20,12 @@ use crate::control::privileges::{Capabilities, Identity, Missing, UnknownUser, u
 use crate::control::signals::{Signals, Wish};
 use crate::control::spawn;
 use crate::control::status::Transition;
+use crate::control::succession::Succession;
 use crate::control::view::View;
 use crate::control::worker::{Equipment, Worker};
-use crate::serve::page::PageError;
 use crate::serve::parent::{Order, Report};
-use lyre_vrrp::machine::Event;
+use crate::shared::SharedError;
+use lyre_vrrp::machine::{Event, Reason, State};
 use lyre_vrrp::params::Time;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -32,6 +33,7 @@ use orders::{RunningHandOver, Waiting};
 use reload::{Reloading, Tally};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,7 +61,7 @@ pub enum RunError {
     /// Never empty.
     Bind(Vec<BindError>),
     Pair(PairError),
-    Page(PageError),
+    Page(SharedError),
     System {
         operation: &'static str,
         error: Errno,
@@ -89,6 +91,7 @@ struct Supervisor {
     /// `None` without virtual routers and until the first worker is ready.
     pair: Option<Pair>,
     speaker_retry_at: Time,
+    succession: Succession,
     admin: Admin,
     waiting: Vec<Waiting>,
     next_id: u64,
@@ -122,6 +125,13 @@ impl Supervisor {
         // Before the listeners: it also keeps a second lyre from sharing our ports by SO_REUSEPORT.
         let admin = Admin::open(&settings.admin.socket).map_err(RunError::Admin)?;
         let cores = settings.worker.cores.clamp(1, crate::serve::page::CORES_MAX);
+        if let Some(allowed) = cores_by_memory_lock(held, identity).filter(|allowed| cores > *allowed) {
+            tracing::warn!(
+                target: "lyre::control",
+                "{cores} cores need more locked memory than this user may have (enough for about {allowed}): raise it \
+                 (LimitMEMLOCK=infinity, ulimit -l) or set worker.cores"
+            );
+        }
         let listeners = Listeners::default().bind_missing(&settings, cores).map_err(RunError::Bind)?;
         for address in listeners.bound() {
             tracing::info!(target: "lyre::control", %address, "listening");
@@ -129,6 +139,7 @@ impl Supervisor {
         let (view, page_fd) = View::create(settings.worker.hang_timeout).map_err(RunError::Page)?;
         let view = Arc::new(view);
         let notify = Notify::from_environment();
+        let succession = Succession::new(&settings).map_err(RunError::Page)?;
         Ok(Supervisor {
             settings,
             bundle,
@@ -144,6 +155,7 @@ impl Supervisor {
             view,
             pair: None,
             speaker_retry_at: now,
+            succession,
             admin,
             waiting: Vec::new(),
             next_id: 0,
@@ -202,6 +214,8 @@ impl Supervisor {
                 Report::Ready => self.worker_is_ready(now)?,
                 Report::Reloaded { error } => self.worker_reloaded(now, error),
                 Report::Drained { .. } => self.advance_hand_over(now, Input::Drained),
+                Report::Pair(words) => self.hear_peer(now, words),
+                Report::Link { is_up } => self.succession.link(is_up),
                 Report::Status { id, json } => self.answer_status(now, id, Some(&json)),
                 Report::Metrics { id, text } => self.answer_metrics(now, id, Some(&text)),
             }
@@ -214,7 +228,8 @@ impl Supervisor {
             let orders = self.orders();
             let held = held_addresses(&self.settings, self.pair.as_ref());
             let (bundle, listeners, is_draining) = (&self.bundle, &self.listeners, self.is_draining);
-            self.worker.start(now, Equipment { orders, bundle, listeners, held, is_draining });
+            let link = self.succession.descriptors();
+            self.worker.start(now, Equipment { orders, bundle, listeners, held, is_draining, link });
         }
         Ok(())
     }
@@ -258,6 +273,7 @@ impl Supervisor {
             self.notify.status("worker died, starting another");
         }
         self.fail_reload(now, "the worker died while it took over the new configuration");
+        self.succession.link(false);
         // Nobody is there to drain any more.
         self.advance_hand_over(now, Input::Drained);
     }
@@ -283,6 +299,10 @@ impl Supervisor {
             match happened.event {
                 Event::Transition { from, to, reason } => {
                     has_moved = true;
+                    if to == State::Active {
+                        let addresses: Vec<IpAddr> = router.addresses.iter().map(|network| network.addr()).collect();
+                        self.succession.took_over(&addresses, reason == Reason::ActiveDown);
+                    }
                     let router = router.name.clone();
                     self.reasons.insert(router.clone(), word(reason));
                     if self.history.len() == HISTORY {
@@ -298,6 +318,9 @@ impl Supervisor {
             }
         }
         if has_moved {
+            if active == 0 {
+                self.succession.lost();
+            }
             let addresses = held_addresses(&self.settings, self.pair.as_ref());
             self.worker.send(&Order::Held { addresses }, &[]);
         }
@@ -312,6 +335,7 @@ impl Supervisor {
 
     fn obey_time(&mut self, now: Time) {
         self.advance_hand_over(now, Input::Tick);
+        self.finish_shelter(now);
         self.expire_reload(now);
         self.expire_waiting(now);
         if self.watchdog_at.is_some_and(|at| now >= at) {
@@ -336,6 +360,7 @@ impl Supervisor {
 
     /// Nothing may be left behind: no address, no worker, no socket file.
     fn end(&mut self, now: Time) {
+        self.succession.end_shelter();
         if let Some(pair) = self.pair.take() {
             pair.shut_down();
         }
@@ -350,6 +375,7 @@ impl Supervisor {
             self.reloading.as_ref().map(|reloading| reloading.deadline),
             self.hand_over.as_ref().map(RunningHandOver::deadline),
             self.watchdog_at,
+            self.succession.deadline(now),
         ];
         let timeout = match deadlines.into_iter().flatten().min() {
             None => PollTimeout::NONE,

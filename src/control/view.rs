@@ -1,6 +1,7 @@
 //! What the main thread lets the real-time thread see of the worker: its page and whether it still runs. No locks.
 
-use crate::serve::page::{PageError, SharedPage};
+use crate::serve::page::SharedPage;
+use crate::shared::SharedError;
 use nix::errno::Errno;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,10 +20,10 @@ pub struct View {
 
 impl View {
     /// The view, and the page's descriptor for the workers.
-    pub fn create(hang_timeout: Duration) -> Result<(View, OwnedFd), PageError> {
-        let (page, memfd) = SharedPage::create()?;
+    pub fn create(hang_timeout: Duration) -> Result<(View, OwnedFd), SharedError> {
+        let (page, memfd) = SharedPage::create(c"lyre-page")?;
         let slot = std::fs::File::open("/dev/null")
-            .map_err(|_| PageError::System { operation: "open /dev/null", error: Errno::last() })?;
+            .map_err(|_| SharedError::System { operation: "open /dev/null", error: Errno::last() })?;
         let view = View { page, slot: slot.into(), worker: AtomicU64::new(0), hang_timeout_ns: AtomicU64::new(0) };
         view.set_hang_timeout(hang_timeout);
         Ok((view, memfd))

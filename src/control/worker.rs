@@ -59,6 +59,8 @@ pub struct Equipment<'a> {
     /// Virtual addresses held at the moment.
     pub held: Vec<IpAddr>,
     pub is_draining: bool,
+    /// The table of the peer's connections and our end of the pair link.
+    pub link: Option<[BorrowedFd<'a>; 2]>,
 }
 
 enum Life {
@@ -161,8 +163,10 @@ impl Worker {
         };
         let (listeners, sockets) = equipment.listeners.handout();
         let mut descriptors = vec![self.page_fd.as_fd()];
+        descriptors.extend(equipment.link.into_iter().flatten());
         descriptors.extend(sockets);
-        let start = Order::Start { bundle: Box::new(equipment.bundle.clone()), listeners };
+        let has_link = equipment.link.is_some();
+        let start = Order::Start { bundle: Box::new(equipment.bundle.clone()), listeners, has_link };
         up.send(&start, &descriptors);
         up.send(&Order::Held { addresses: equipment.held }, &[]);
         if equipment.is_draining {

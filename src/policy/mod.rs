@@ -8,3 +8,6 @@ pub mod headers;
 pub mod health;
 pub mod retry;
 pub mod route;
+
+#[cfg(test)]
+mod corpus_tests;

@@ -167,12 +167,20 @@ fn welcome(core: &Rc<Core>, socket: Socket, peer: SocketAddr, port: u16, kind: L
         }
         return;
     }
+    // For the other node, which resets this client if we die.
+    let local = core.shared.pairing().and_then(|pairing| Some((pairing, socket.local_addr().ok()?)));
+    let noted = local.and_then(|(pairing, local)| pairing.note(core.index, peer, local)).map(Box::new);
     let door = Door { port, kind };
-    if kind == ListenerKind::Https {
-        glommio::spawn_local(secure(core.clone(), socket, client, door)).detach();
-    } else {
-        glommio::spawn_local(Connection::new(core.clone(), Stream::Plain(socket), None, client, door).run()).detach();
-    }
+    let core = core.clone();
+    let serve = async move {
+        if kind == ListenerKind::Https {
+            secure(core, socket, client, door).await;
+        } else {
+            Connection::new(core, Stream::Plain(socket), None, client, door).run().await;
+        }
+        drop(noted);
+    };
+    glommio::spawn_local(serve).detach();
 }
 
 /// The handshake, then the connection. Boxed apart, so that an idle connection does not keep the handshake's frame.

@@ -14,6 +14,7 @@ pub mod exchange;
 pub mod executor;
 pub mod health;
 pub mod page;
+pub mod pairing;
 pub mod parent;
 pub mod plan;
 pub mod queue;

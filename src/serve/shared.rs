@@ -3,11 +3,12 @@
 use crate::config::settings::{self, Settings};
 use crate::net::tls::{Certificate, ConfigError, server_config, ticketer};
 use crate::serve::page::SharedPage;
+use crate::serve::pairing::Pairing;
 use crate::telemetry::counters::{CoreCounters, Counter};
 use rustls::server::ProducesTickets;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// One per worker process.
 pub struct Shared {
@@ -18,6 +19,8 @@ pub struct Shared {
     snapshot: Mutex<Arc<Snapshot>>,
     phase: AtomicU8,
     has_warned: AtomicBool,
+    /// Set once after the start if there is another node.
+    pairing: OnceLock<Pairing>,
 }
 
 /// What the worker is told to do with its connections.
@@ -42,7 +45,16 @@ impl Shared {
             snapshot: Mutex::new(snapshot),
             phase: AtomicU8::new(Phase::Serving as u8),
             has_warned: AtomicBool::new(false),
+            pairing: OnceLock::new(),
         }
+    }
+
+    pub fn pairing(&self) -> Option<&Pairing> {
+        self.pairing.get()
+    }
+
+    pub fn join(&self, pairing: Pairing) {
+        let _ = self.pairing.set(pairing);
     }
 
     pub fn generation(&self) -> u64 {

@@ -6,6 +6,7 @@ use crate::net::tls::ConfigError;
 use crate::serve::executor::{self, Seat, Socketed};
 use crate::serve::health;
 use crate::serve::page::{CORES_MAX, SharedPage};
+use crate::serve::pairing::{Pairing, Reporter};
 use crate::serve::parent::{Channel, ChannelError, ListenerSocket, Order, Receiver, Report, Sender};
 use crate::serve::report;
 use crate::serve::shared::{Phase, Shared, Snapshot};
@@ -13,13 +14,14 @@ use crate::telemetry;
 use crate::telemetry::writer::Writer;
 use glommio::{ExecutorJoinHandle, Placement};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::HashMap;
 use std::error::Error;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Listening sockets of one message: cores times addresses.
@@ -36,16 +38,21 @@ const REPORT_PATIENCE: Duration = Duration::from_secs(5);
 pub fn main(channel: OwnedFd) -> Result<(), Box<dyn Error>> {
     let (sender, mut receiver) = Channel::from_fd(channel)?.split(DESCRIPTORS_MAX);
     let first = receiver.receive::<Order>()?;
-    let Order::Start { bundle, listeners } = first.message else {
+    let Order::Start { bundle, listeners, has_link } = first.message else {
         return Err(Box::new(StartError::Protocol("the first order is not a start")));
     };
     let settings = config::from_bundle(&bundle)?;
     telemetry::init_tracing(settings.log.format, settings.log.level);
     let mut descriptors = first.descriptors.into_iter();
     let page = descriptors.next().ok_or(StartError::Protocol("no page came with the start"))?;
+    let link = has_link.then(|| descriptors.next().zip(descriptors.next())).flatten();
     let sockets = pair(listeners, descriptors)?;
     let worker = Worker::start(settings, Arc::new(SharedPage::open(page)?), sockets)?;
-    let mut office = Office { worker, sender, receiver, watch: Watch::Nothing };
+    let mail = Mail::new()?;
+    if let Some((table, listener)) = link {
+        worker.join(table, listener, mail.reporter());
+    }
+    let mut office = Office { worker, sender, receiver, mail, watch: Watch::Nothing };
     office.report(&Report::Ready)?;
     let result = office.run();
     office.worker.end();
@@ -57,7 +64,34 @@ struct Office {
     worker: Worker,
     sender: Sender,
     receiver: Receiver,
+    mail: Mail,
     watch: Watch,
+}
+
+/// Reports of other threads, carried to the main one, which alone talks to the parent.
+struct Mail {
+    letters: mpsc::Receiver<Report>,
+    slot: mpsc::Sender<Report>,
+    bell: Arc<EventFd>,
+}
+
+impl Mail {
+    fn new() -> Result<Mail, StartError> {
+        let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+            .map_err(|errno| StartError::Thread(errno.to_string()))?;
+        let (slot, letters) = mpsc::channel();
+        Ok(Mail { letters, slot, bell: Arc::new(bell) })
+    }
+
+    fn reporter(&self) -> Reporter {
+        // The lock is the price of a closure that several threads share; words are rare.
+        let (slot, bell) = (Mutex::new(self.slot.clone()), self.bell.clone());
+        Arc::new(move |report| {
+            if slot.lock().is_ok_and(|slot| slot.send(report).is_ok()) {
+                let _ = bell.write(1);
+            }
+        })
+    }
 }
 
 /// What the main thread waits for besides orders.
@@ -80,7 +114,12 @@ impl Office {
                 Watch::Drained | Watch::Stopped { .. } => PollTimeout::try_from(WATCH).unwrap_or(PollTimeout::ZERO),
             };
             // An error (EINTR) is a turn without news.
-            let _ = poll(&mut [PollFd::new(self.receiver.as_fd(), PollFlags::POLLIN)], timeout);
+            let wanted = [self.receiver.as_fd(), self.mail.bell.as_fd()];
+            let _ = poll(&mut wanted.map(|fd| PollFd::new(fd, PollFlags::POLLIN)), timeout);
+            let _ = self.mail.bell.read();
+            while let Ok(report) = self.mail.letters.try_recv() {
+                self.report(&report)?;
+            }
             loop {
                 match self.receiver.try_receive::<Order>() {
                     Ok(Some(received)) => self.obey(received.message, received.descriptors)?,
@@ -124,7 +163,13 @@ impl Office {
                 }
                 Ok(())
             }
-            // Which addresses are held matters to the access log and the pair link, both to come.
+            Order::Pair(words) => {
+                if let Some(pairing) = self.worker.shared.pairing() {
+                    pairing.say(words);
+                }
+                Ok(())
+            }
+            // Which addresses are held matters to the access log, to come.
             Order::Held { .. } => Ok(()),
             Order::Status { id } => {
                 let json = report::status(&self.worker.shared).to_string();
@@ -227,6 +272,15 @@ impl Worker {
         worker.shared.page.summary.cores.store(cores as u32, Relaxed);
         worker.shared.page.summary.ready.store(1, Release);
         Ok(worker)
+    }
+
+    /// Links up with the other node. Without the link the pair is two VRRP routers, so a failure is a warning.
+    pub fn join(&self, table: OwnedFd, listener: OwnedFd, reporter: Reporter) {
+        let settings = &self.shared.snapshot().settings;
+        match Pairing::start(settings, self.cores.len(), table, listener, reporter) {
+            Ok(pairing) => self.shared.join(pairing),
+            Err(error) => tracing::warn!(%error, "no pair link"),
+        }
     }
 
     /// All or nothing: the new settings serve requests that begin from now on.

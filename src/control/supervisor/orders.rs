@@ -4,10 +4,13 @@ use super::{Client, Supervisor};
 use crate::control::admin::{Request, Response, Ticket};
 use crate::control::ha::held_addresses;
 use crate::control::handover::{DRAIN_TIME, HandOver, Input, Outcome, Step};
-use crate::control::status::{Answer, Failover, Holder};
+use crate::control::status::{self, Failover, Holder};
+use crate::control::succession::Answer;
+use crate::pair::wire::Handover;
 use crate::serve::parent::Order;
 use lyre_vrrp::machine::State;
 use lyre_vrrp::params::Time;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A worker that does not answer a question in this time is left out of the answer.
@@ -133,18 +136,34 @@ impl Supervisor {
     /// Starts a planned hand-over; a stopping process stops after it.
     pub(super) fn begin_hand_over(&mut self, now: Time, client: Client) {
         tracing::info!(target: "lyre::control", "handing the virtual addresses over");
-        let was_draining = std::mem::replace(&mut self.is_draining, true);
-        self.worker.send(&Order::Drain { on: true }, &[]);
         let drain = DRAIN_TIME.min(self.settings.timeouts.drain);
         self.hand_over = Some(RunningHandOver {
             machine: HandOver::start(now, drain, self.peer_answer_time()),
             started: now,
             clients: client.into_iter().collect(),
             stops_afterwards: self.is_stopping,
-            was_draining,
+            was_draining: self.is_draining,
         });
-        if !self.worker.is_ready() {
-            self.advance_hand_over(now, Input::Drained);
+        let question = self.succession.ask(&self.settings);
+        let is_asked = question.is_some_and(|question| self.worker.send(&Order::Pair(question), &[]));
+        if !is_asked {
+            self.advance_hand_over(now, Input::NotPrepared);
+        }
+    }
+
+    /// The other node said something about a planned hand-over: ours or its own.
+    pub(super) fn hear_peer(&mut self, now: Time, words: Handover) {
+        let (reply, answer) = self.succession.heard(now, &self.settings, words);
+        if let Some(reply) = reply {
+            self.worker.send(&Order::Pair(reply), &[]);
+        }
+        match answer {
+            None => {}
+            Some(Answer::Prepared) => self.advance_hand_over(now, Input::Prepared),
+            Some(Answer::Refused(why)) => {
+                tracing::info!(target: "lyre::control", "the peer cannot forward ({why}): draining before the move");
+                self.advance_hand_over(now, Input::NotPrepared);
+            }
         }
     }
 
@@ -152,7 +171,17 @@ impl Supervisor {
         let Some(running) = &mut self.hand_over else { return };
         match running.machine.handle(now, input) {
             None => {}
-            Some(Step::Release) => {
+            Some(Step::Drain) => {
+                self.is_draining = true;
+                self.worker.send(&Order::Drain { on: true }, &[]);
+                if !self.worker.is_ready() {
+                    self.advance_hand_over(now, Input::Drained);
+                }
+            }
+            Some(Step::Release { is_sheltered }) => {
+                if is_sheltered && let Err(error) = self.succession.take_shelter(now, &self.settings) {
+                    tracing::warn!(target: "lyre::control", %error, "no shelter for open connections: they will be reset");
+                }
                 if let Some(pair) = &self.pair {
                     pair.hand_over();
                 }
@@ -161,6 +190,22 @@ impl Supervisor {
                 if let Some(running) = self.hand_over.take() {
                     self.finish_hand_over(now, running, outcome);
                 }
+            }
+        }
+    }
+
+    /// Lets go of the addresses once the last connection behind them is finished.
+    pub(super) fn finish_shelter(&mut self, now: Time) {
+        if self.hand_over.is_some() {
+            return;
+        }
+        let lines = self.view.page.lines().iter();
+        let open = lines.map(|line| line.connections.load(Ordering::Relaxed)).fold(0, u64::saturating_add);
+        if let Some(words) = self.succession.tick(now, open) {
+            self.worker.send(&Order::Pair(words), &[]);
+            if !self.is_stopping {
+                self.is_draining = false;
+                self.worker.send(&Order::Drain { on: false }, &[]);
             }
         }
     }
@@ -192,8 +237,12 @@ impl Supervisor {
     /// After a hand-over this node is the other's Backup. It takes part in the election at once, so that the peer may
     /// die; only with preemption it would take the address straight back, and waits for an operator's resume.
     fn come_back(&mut self, running: &RunningHandOver, outcome: Outcome) {
-        self.is_draining = running.was_draining;
-        self.worker.send(&Order::Drain { on: running.was_draining }, &[]);
+        if outcome == Outcome::NobodyTookOver {
+            self.succession.end_shelter();
+        }
+        // Behind a shelter what is open finishes; `finish_shelter` ends the drain.
+        self.is_draining = running.was_draining || self.succession.is_sheltering();
+        self.worker.send(&Order::Drain { on: self.is_draining }, &[]);
         let addresses = held_addresses(&self.settings, self.pair.as_ref());
         self.worker.send(&Order::Held { addresses }, &[]);
         let preempts = self.settings.routers.iter().any(|router| router.preempt.is_some());
@@ -239,7 +288,7 @@ impl Supervisor {
     }
 
     pub(super) fn answer(&mut self, now: Time, client: Client, status: u16, message: &str) {
-        self.answer_all(now, client, status, &Answer { message: message.to_owned(), errors: Vec::new() });
+        self.answer_all(now, client, status, &status::Answer { message: message.to_owned(), errors: Vec::new() });
     }
 
     pub(super) fn answer_all(
@@ -247,7 +296,7 @@ impl Supervisor {
         now: Time,
         clients: impl IntoIterator<Item = Ticket>,
         status: u16,
-        answer: &Answer,
+        answer: &status::Answer,
     ) {
         let response = Response::json(status, answer);
         for ticket in clients {

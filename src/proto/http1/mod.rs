@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`head`] finds the end of a head and indexes its fields, [`request`] and [`response`] judge it and
 //! take the one framing decision of the message, [`body`] follows that decision over the bytes, [`exchange`] says what
-//! a connection may do after the message, [`emit`] writes heads and chunks. [`name`] and [`authority`] are vocabulary.
+//! a connection may do after the message, [`emit`] writes heads and chunks. [`bytes`], [`name`] and [`authority`] are vocabulary.
 //!
 //! Deviations from the RFC, all on the strict side: no bare LF, no obs-fold, no whitespace before a colon, no identical
 //! duplicate Content-Length, no Transfer-Encoding beside Content-Length, one field line of each, `chunked` only, a
@@ -10,6 +10,7 @@
 
 pub mod authority;
 pub mod body;
+pub mod bytes;
 pub mod emit;
 pub mod error;
 pub mod exchange;
@@ -67,8 +68,8 @@ pub struct Limits {
 impl Limits {
     /// Field positions are kept as 16-bit offsets.
     pub const HEAD_BYTES_CEILING: usize = u16::MAX as usize;
-    /// Size of the field index ([`Fields`]).
-    pub const FIELDS_CEILING: usize = 100;
+    /// Size of the field index ([`Fields`]). Above the default, so that an edge behind an edge can take what that adds.
+    pub const FIELDS_CEILING: usize = 128;
     /// The longest registered WebDAV method has 17 bytes (`UPDATEREDIRECTREF`); longer than this is 501.
     pub const METHOD_BYTES_MAX: usize = 32;
 }
@@ -79,7 +80,7 @@ impl Default for Limits {
         Limits {
             head_bytes_max: Limits::HEAD_BYTES_CEILING,
             line_bytes_max: 16 * 1024,
-            fields_max: Limits::FIELDS_CEILING,
+            fields_max: 100,
             target_bytes_max: 16 * 1024,
         }
     }
