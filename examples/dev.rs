@@ -15,7 +15,7 @@ fn main() {
         }
     };
     lyre::telemetry::init_tracing(settings.log.format, settings.log.level);
-    let (page, _fd) = SharedPage::create().unwrap();
+    let (page, _fd) = SharedPage::create(c"page").unwrap();
     let l = Listeners::default().bind_missing(&settings, settings.worker.cores).unwrap_or_else(|e| {
         for e in e {
             eprintln!("{e}");

@@ -5,9 +5,9 @@
 
 use crate::config::settings::Trust;
 use crate::proto::http1::authority::Authority;
+use crate::proto::http1::bytes::{list, trim_ows};
 use crate::proto::http1::emit;
 use crate::proto::http1::exchange::{Framing, Persistence, Reply};
-use crate::proto::http1::name::{list, trim_ows};
 use crate::proto::http1::{FieldLine, Name, RequestHead, ResponseHead};
 use std::io::Write;
 use std::net::IpAddr;
@@ -369,3 +369,6 @@ impl AddressText {
         self.text.get(..usize::from(self.len)).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests;

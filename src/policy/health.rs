@@ -202,3 +202,6 @@ impl Ejection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! `host [":" port]` as it appears in Host and absolute targets (RFC 9110 §7.2, RFC 3986 §3.2), without userinfo.
 
+use super::bytes::is_host_name;
 use std::net::Ipv6Addr;
 
 /// Checked host and port. The host keeps its case and, for IPv6, its brackets.
@@ -24,9 +25,7 @@ impl<'a> Authority<'a> {
             _ => {
                 let end = bytes.iter().position(|byte| *byte == b':').unwrap_or(bytes.len());
                 let (host, rest) = bytes.split_at_checked(end)?;
-                let is_name =
-                    host.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
-                if host.is_empty() || !is_name {
+                if !is_host_name(host) {
                     return None;
                 }
                 (host, rest)

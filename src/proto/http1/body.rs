@@ -4,8 +4,8 @@
 //! per payload byte. Extensions and trailers are checked, then dropped.
 
 use super::BodyLength;
+use super::bytes::{is_token_byte, is_value_byte};
 use super::error::ChunkError;
-use super::name::{is_token_byte, is_value_byte};
 use std::ops::Range;
 
 /// Follows one body over the bytes of a connection.
@@ -307,3 +307,6 @@ impl Default for ChunkDecoder {
         ChunkDecoder::new()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,12 +2,12 @@
 //!
 //! Values come from parsed heads or are our own, so they hold no CR, LF or NUL; debug builds check it.
 
-use super::name::{is_token, is_value_byte};
+use super::bytes::{is_target, is_token, is_value};
 use std::ops::Deref;
 
 /// `METHOD target HTTP/1.1`, the target byte for byte.
 pub fn request_line(out: &mut Vec<u8>, method: &[u8], target: &[u8]) {
-    debug_assert!(is_token(method) && target.iter().all(|byte| matches!(byte, b'!'..=b'~')));
+    debug_assert!(is_token(method) && is_target(target));
     out.extend_from_slice(method);
     out.push(b' ');
     out.extend_from_slice(target);
@@ -16,7 +16,7 @@ pub fn request_line(out: &mut Vec<u8>, method: &[u8], target: &[u8]) {
 
 /// `HTTP/1.1 status reason`; always 1.1, the version this proxy speaks (RFC 9110 §2.5).
 pub fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
-    debug_assert!((100..=999).contains(&status) && reason.iter().all(|byte| is_value_byte(*byte)));
+    debug_assert!((100..=999).contains(&status) && is_value(reason));
     out.extend_from_slice(b"HTTP/1.1 ");
     decimal(out, u64::from(status));
     out.push(b' ');
@@ -25,7 +25,7 @@ pub fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
 }
 
 pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    debug_assert!(is_token(name) && value.iter().all(|byte| is_value_byte(*byte)));
+    debug_assert!(is_token(name) && is_value(value));
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

@@ -241,3 +241,6 @@ impl Exchange {
         Reply { received, sent, persistence }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,9 @@
 //! complete (`httparse` splits the lines), so a head arriving byte by byte costs no more than linear work.
 
 use super::Limits;
+use super::bytes::{find, is_token, is_value};
 use super::error::{RequestError, ResponseError};
-use super::name::{Name, is_token, is_value_byte};
+use super::name::Name;
 
 /// What one look at the received bytes gave.
 #[derive(Debug)]
@@ -76,7 +77,7 @@ impl HeadReader {
             let line_bytes_max = if self.lines == 0 { start_line_bytes_max } else { limits.line_bytes_max };
             // One byte more than the line may have: its CR.
             let line_limit = self.line_start + line_bytes_max + 1;
-            let line_feed = find_line_feed(bytes, self.scanned);
+            let line_feed = find(bytes, self.scanned, b'\n');
             if line_feed.unwrap_or(bytes.len()) > line_limit || line_feed.map_or(bytes.len(), |at| at + 1) > head_limit
             {
                 // Whichever bound lies first, so that the answer does not depend on how the bytes were cut.
@@ -321,24 +322,7 @@ fn check_line(line: &[u8], is_first: bool) -> Result<(), FieldError> {
     if !is_token(name) {
         return Err(FieldError::Name);
     }
-    if value.iter().all(|byte| is_value_byte(*byte)) { Ok(()) } else { Err(FieldError::Value) }
-}
-
-/// Index of the first LF at or after `from`, eight bytes a step.
-fn find_line_feed(bytes: &[u8], from: usize) -> Option<usize> {
-    const LINE_FEEDS: u64 = u64::from_ne_bytes([b'\n'; 8]);
-    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
-    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
-    let (words, tail) = bytes.get(from..)?.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        // A byte equal to LF becomes zero; the lowest zero byte is the lowest one whose high bit the borrow sets.
-        let differs = u64::from_le_bytes(*word) ^ LINE_FEEDS;
-        let zeros = differs.wrapping_sub(ONES) & !differs & HIGHS;
-        if zeros != 0 {
-            return Some(from + index * 8 + zeros.trailing_zeros() as usize / 8);
-        }
-    }
-    tail.iter().position(|byte| *byte == b'\n').map(|index| bytes.len() - tail.len() + index)
+    if is_value(value) { Ok(()) } else { Err(FieldError::Value) }
 }
 
 /// `1*DIGIT` up to 2^63-1 (RFC 9112 §6.3; larger values overflow signed integers elsewhere on the path).
@@ -352,3 +336,6 @@ pub(super) fn content_length(value: &[u8]) -> Option<u64> {
     })?;
     (number <= i64::MAX as u64).then_some(number)
 }
+
+#[cfg(test)]
+mod tests;

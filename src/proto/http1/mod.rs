@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`head`] finds the end of a head and indexes its fields, [`request`] and [`response`] judge it and
 //! take the one framing decision of the message, [`body`] follows that decision over the bytes, [`exchange`] says what
-//! a connection may do after the message, [`emit`] writes heads and chunks. [`name`] and [`authority`] are vocabulary.
+//! a connection may do after the message, [`emit`] writes heads and chunks. [`bytes`], [`name`] and [`authority`] are vocabulary.
 //!
 //! Deviations from the RFC, all on the strict side: no bare LF, no obs-fold, no whitespace before a colon, no identical
 //! duplicate Content-Length, no Transfer-Encoding beside Content-Length, one field line of each, `chunked` only, a
@@ -10,6 +10,7 @@
 
 pub mod authority;
 pub mod body;
+pub mod bytes;
 pub mod emit;
 pub mod error;
 pub mod exchange;

@@ -3,9 +3,10 @@
 //! A [`RequestHead`] is a view over the received bytes; whoever holds one knows that every rule of this file holds.
 
 use super::authority::Authority;
+use super::bytes::{find, is_target, is_token, is_token_byte, list};
 use super::error::RequestError;
 use super::head::{Field, FieldLine, Fields, HeadReader, Parsed, ScanError, content_length};
-use super::name::{Name, is_token, is_token_byte, list};
+use super::name::Name;
 use super::{BodyLength, Limits, Version};
 
 /// A checked request head.
@@ -38,7 +39,7 @@ impl<'a> RequestHead<'a> {
 
     /// The target up to its `?`.
     pub fn path(&self) -> &'a [u8] {
-        let end = self.line.target.iter().position(|byte| *byte == b'?').unwrap_or(self.line.target.len());
+        let end = find(self.line.target, 0, b'?').unwrap_or(self.line.target.len());
         self.line.target.get(..end).unwrap_or_default()
     }
 
@@ -243,10 +244,10 @@ struct RequestLine<'a> {
 impl<'a> RequestLine<'a> {
     /// `line` without its CRLF.
     fn parse(line: &'a [u8], limits: &Limits) -> Result<RequestLine<'a>, RequestError> {
-        if line.contains(&b'\r') {
+        if find(line, 0, b'\r').is_some() {
             return Err(RequestError::BareCr);
         }
-        let method_end = line.iter().position(|byte| *byte == b' ').ok_or_else(|| lone_word(line))?;
+        let method_end = find(line, 0, b' ').ok_or_else(|| lone_word(line))?;
         let (method_bytes, rest) = (head(line, method_end), tail(line, method_end + 1));
         if !is_token(method_bytes) {
             return Err(RequestError::Method);
@@ -254,7 +255,7 @@ impl<'a> RequestLine<'a> {
         if method_bytes.len() > Limits::METHOD_BYTES_MAX {
             return Err(RequestError::MethodTooLong);
         }
-        let target_end = rest.iter().position(|byte| *byte == b' ').ok_or(RequestError::Http09)?;
+        let target_end = find(rest, 0, b' ').ok_or(RequestError::Http09)?;
         let (target, version) = (head(rest, target_end), tail(rest, target_end + 1));
         let version = parse_version(version)?;
         if matches!(method_bytes, b"TRACE" | b"CONNECT") {
@@ -263,7 +264,9 @@ impl<'a> RequestLine<'a> {
         if target.len() > limits.target_bytes_max {
             return Err(RequestError::TargetTooLong);
         }
-        if !target.iter().all(|byte| is_target_byte(*byte)) {
+        // Visible ASCII without `#` (a fragment is the client's business) and `\` (some servers read it as `/`).
+        // Characters RFC 3986 wants encoded but browsers send raw (`|`, `{`, `"`) pass: repairing targets is worse.
+        if !is_target(target) {
             return Err(RequestError::TargetBytes);
         }
         let method = Method::classify(method_bytes);
@@ -313,12 +316,6 @@ fn parse_version(version: &[u8]) -> Result<Version, RequestError> {
     }
 }
 
-/// Visible ASCII without `#` (a fragment is the client's business) and `\` (some servers read it as `/`). Characters
-/// RFC 3986 wants encoded but browsers send raw (`|`, `{`, `"`) pass: repairing targets is worse than carrying them.
-fn is_target_byte(byte: u8) -> bool {
-    matches!(byte, b'!'..=b'~') && byte != b'#' && byte != b'\\'
-}
-
 /// What the fields say, each question answered once.
 #[derive(Debug, Clone, Copy)]
 struct Facts<'a> {
@@ -337,7 +334,11 @@ struct Connection {
     upgrade: bool,
     /// An option that is the name of some field.
     names_fields: bool,
+    options: usize,
 }
+
+/// Connection options of one message. Each is compared with each field name, and honest senders list one to three.
+pub(super) const CONNECTION_OPTIONS_MAX: usize = 32;
 
 /// First value and number of lines of a field that must be single.
 #[derive(Debug, Clone, Copy, Default)]
@@ -474,6 +475,10 @@ fn judge_expect(line: &RequestLine<'_>, expect: Single<'_>) -> Result<bool, Requ
 
 fn connection_options(value: &[u8], connection: &mut Connection) -> Result<(), RequestError> {
     for option in list(value) {
+        connection.options += 1;
+        if connection.options > CONNECTION_OPTIONS_MAX {
+            return Err(RequestError::Connection);
+        }
         match option {
             // A recipient must accept empty list elements (RFC 9110 §5.6.1.2).
             b"" => {}

@@ -1,9 +1,10 @@
 //! Response heads from an upstream: RFC 9112 §4 (status line) and §6.3 (how the body ends).
 
+use super::bytes::{find, is_token, is_value, list};
 use super::error::ResponseError;
 use super::head::{Field, FieldLine, Fields, HeadReader, Parsed, ScanError, content_length};
-use super::name::{Name, is_token, is_value_byte, list};
-use super::request::{Method, mark_connection_options};
+use super::name::Name;
+use super::request::{CONNECTION_OPTIONS_MAX, Method, mark_connection_options};
 use super::{BodyLength, Limits, Version};
 
 /// A checked response head.
@@ -167,7 +168,7 @@ struct StatusLine<'a> {
 impl<'a> StatusLine<'a> {
     /// `line` without its CRLF. The space before an absent reason may be absent too: some PHP servers omit it.
     fn parse(line: &'a [u8]) -> Result<StatusLine<'a>, ResponseError> {
-        if line.contains(&b'\r') {
+        if find(line, 0, b'\r').is_some() {
             return Err(ResponseError::BareCr);
         }
         let (version, rest) = line.split_at_checked(8).ok_or(ResponseError::StatusLine)?;
@@ -182,7 +183,7 @@ impl<'a> StatusLine<'a> {
             [b' ', a, b, c, b' ', reason @ ..] => ([*a, *b, *c], reason),
             _ => return Err(ResponseError::StatusLine),
         };
-        if !digits.iter().all(u8::is_ascii_digit) || digits[0] == b'0' || !reason.iter().all(|b| is_value_byte(*b)) {
+        if !digits.iter().all(u8::is_ascii_digit) || digits[0] == b'0' || !is_value(reason) {
             return Err(ResponseError::StatusLine);
         }
         let status = digits.iter().fold(0u16, |status, digit| status * 10 + u16::from(digit - b'0'));
@@ -202,7 +203,7 @@ struct Facts {
 
 fn judge(bytes: &[u8], fields: &mut Fields, version: Version) -> Result<Facts, ResponseError> {
     let mut facts = Facts::default();
-    let mut codings = 0;
+    let (mut codings, mut options) = (0, 0);
     let (mut upgrade_option, mut websocket, mut names_fields) = (false, false, false);
     for field in fields.as_slice() {
         let value = || FieldLine::new(bytes, *field).value();
@@ -220,7 +221,9 @@ fn judge(bytes: &[u8], fields: &mut Fields, version: Version) -> Result<Facts, R
             }
             Name::Connection => {
                 for option in list(value()) {
+                    options += 1;
                     match option {
+                        _ if options > CONNECTION_OPTIONS_MAX => return Err(ResponseError::Connection),
                         b"" => {}
                         _ if option.eq_ignore_ascii_case(b"close") => facts.close = true,
                         _ if option.eq_ignore_ascii_case(b"keep-alive") => facts.keep_alive = true,
