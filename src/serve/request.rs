@@ -268,9 +268,7 @@ async fn refuse(connection: &Connection, mut record: Record, fault: Fault) -> Ne
     core.complain(&answer, server, connection.origin.peer);
     let Some(status) = answer.status.filter(|_| !fault.has_begun) else {
         record.finish(connection);
-        // What the client has is a torso; a reset keeps it from looking like an end where the length is unknown.
-        connection.stream.abort();
-        return Next::Close;
+        return Next::Abort;
     };
     record.status = status;
     let request = &record.request;

@@ -1,5 +1,7 @@
 //! The worker from outside: raw clients in front, scripted origins behind, each test on both drivers.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)] // helpers outside of test functions
+
 mod edge;
 mod failures;
 mod limits;
@@ -7,3 +9,4 @@ mod messages;
 mod operations;
 mod origin;
 mod streams;
+mod tls;
