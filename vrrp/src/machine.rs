@@ -17,13 +17,18 @@
 //!                                           +---------+   sends nothing, listens for one interval
 //! ```
 //!
-//! Beyond the RFC, each with a test of the same words in `machine/tests.rs`:
-//! - healthy nodes do not take the address from each other ([`Preempt::Never`]), not even after a stall;
-//! - a planned or forced release keeps the addresses until the successor is heard;
-//! - the down timer counts from the kernel's receive time, not from the time of reading;
+//! Beyond the RFC, each with tests in `machine/tests.rs` whose names are the rules:
+//! - healthy nodes do not take the address from each other ([`Preempt::Never`]), not even after a stall; a degraded
+//!   Active is relieved by a healthy Backup after the skew time;
+//! - a node that cannot serve, or hands over, advertises 0 and keeps the addresses until the successor is heard;
+//! - the down timer counts from the kernel's receive time, and a node that slept listens for an interval before it
+//!   believes in silence (RFC 9568 §2.5);
 //! - priority 0 counts only from the Active we know (RFC 9568 §6.4.2 takes it from anybody);
 //! - an answer to a losing advert does not move the advert schedule and is not repeated within a quarter interval
-//!   (RFC 9568 §6.4.3 answers each), so that a flood cannot be amplified.
+//!   (RFC 9568 §6.4.3 answers each), so that a flood cannot be amplified;
+//! - a second owner that never yields is given way to (RFC 9568 §8.3.2 only logs), as keepalived does;
+//! - addresses removed by somebody else are put back, five times a minute;
+//! - a node that lost the address by its own fault too often preempts nobody for a while ([`Machine::may_preempt`]).
 
 mod active;
 mod announcing;
