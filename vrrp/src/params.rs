@@ -18,6 +18,16 @@ impl Time {
     }
 }
 
+/// Of the protocol. Version 2 counts whole seconds and knows IPv4 only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Version {
+    /// RFC 3768
+    V2,
+    /// RFC 9568
+    #[default]
+    V3,
+}
+
 /// Virtual router identifier, 1..=255 (RFC 9568 §5.2.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Vrid(u8);
@@ -80,6 +90,13 @@ pub fn skew_time(priority: Priority, interval: Centis) -> Duration {
     let nanos = (256 - u64::from(priority.0)) * (interval.duration().as_nanos() as u64) / 256;
     Duration::from_nanos(nanos)
 }
+
+/// `(256 - priority) / 256` seconds, whatever the interval (RFC 3768 §6.1).
+pub fn skew_time_v2(priority: Priority) -> Duration {
+    skew_time(priority, SECOND)
+}
+
+const SECOND: Centis = Centis(100);
 
 /// `down_adverts * interval + skew` (RFC 9568 §6.1 with its 3 as a parameter).
 pub fn active_down_interval(priority: Priority, interval: Centis, down_adverts: u8) -> Duration {

@@ -198,8 +198,10 @@ pub struct Drops {
     pub kind: u64,
     /// "RouterChecksumErrors" (IPv6: the kernel drops those before us, uncounted)
     pub checksum: u64,
-    /// "StatisticsAdvIntervalErrors": interval zero.
+    /// "StatisticsAdvIntervalErrors": interval zero; version 2: another than ours.
     pub interval: u64,
+    /// Version 2: RFC 2787 "StatsInvalidAuthType" and "StatsAuthFailures".
+    pub authentication: u64,
     /// "StatisticsAddressListErrors": no addresses, or not sent to the group.
     pub address_list: u64,
     /// The sender's address cannot be a node's.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::machine::{Preempt, Settings};
 use crate::packet::{Family, GROUP_V4};
-use crate::params::{Centis, Vrid};
+use crate::params::{Centis, Version, Vrid};
 use std::io;
 use std::net::Ipv4Addr;
 
@@ -85,6 +85,7 @@ fn router() -> Router {
     let settings = Settings {
         vrid: Vrid::new(51).unwrap(),
         family: Family::V4,
+        version: Version::V3,
         priority: Priority(254),
         advert_interval: Centis::new(10).unwrap(),
         down_adverts: 3,
