@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! speaker --interface eth0 --vrid 51 --priority 254 --interval-ms 100 --address 10.0.0.100/24 \
-//!         [--address …] [--name a] [--lease-s 3] [--preempt-after-ms 0] [--down-adverts 3] [--no-realtime] \
+//!         [--address …] [--name a] [--lease-s 3] [--preempt-after-ms 0] [--down-adverts 3] [--no-realtime] [--sync] \
 //!         [--version 2 [--password text]] [--peer 10.0.0.2 … [--peer-ttl-min 255]] [--hmac-key text] [--checksum pseudo|rfc9568|auto]
 //! ```
 //!
@@ -177,6 +177,7 @@ struct Arguments {
     addresses: Vec<IpNet>,
     is_realtime: bool,
     is_version_2: bool,
+    is_synchronised: bool,
     password: Option<String>,
     peers: Vec<IpAddr>,
     peer_ttl_min: u8,
@@ -198,6 +199,7 @@ impl Arguments {
             addresses: Vec::new(),
             is_realtime: true,
             is_version_2: false,
+            is_synchronised: false,
             password: None,
             peers: Vec::new(),
             peer_ttl_min: 255,
@@ -206,6 +208,10 @@ impl Arguments {
         };
         let mut words = std::env::args().skip(1);
         while let Some(option) = words.next() {
+            if option == "--sync" {
+                read.is_synchronised = true;
+                continue;
+            }
             if option == "--no-realtime" {
                 read.is_realtime = false;
                 continue;
@@ -268,7 +274,16 @@ impl Arguments {
         };
         let name = format!("vip-{suffix}");
         let speech = self.speech(&settings)?;
-        Ok(Router { name, interface: self.interface.clone(), settings, addresses, lease: self.lease, speech })
+        let sync_group = self.is_synchronised.then(|| "all".to_owned());
+        Ok(Router {
+            name,
+            interface: self.interface.clone(),
+            settings,
+            addresses,
+            lease: self.lease,
+            speech,
+            sync_group,
+        })
     }
 
     fn speech(&self, settings: &Settings) -> Result<Speech, String> {

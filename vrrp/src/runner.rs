@@ -8,6 +8,7 @@ mod journal;
 mod mailbox;
 mod rounds;
 mod station;
+mod sync;
 
 use crate::authentication::{Authenticator, Freshness, Key, Mode};
 use crate::link::LinkError;
@@ -82,6 +83,15 @@ pub struct Router {
     /// The kernel removes the addresses this long after the last refresh (dead-man lease). Whole seconds, >= 2.
     pub lease: Duration,
     pub speech: Speech,
+    /// Routers with the same name here become Active and Backup together.
+    pub sync_group: Option<String>,
+}
+
+impl Router {
+    /// Multicast, version 3, no authentication, on its own; `settings` come from the same addresses.
+    pub fn new(name: String, interface: String, settings: Settings, addresses: Vec<IpNet>, lease: Duration) -> Router {
+        Router { name, interface, settings, addresses, lease, speech: Speech::default(), sync_group: None }
+    }
 }
 
 /// How a router talks to its peers. The default is multicast version 3 without authentication.

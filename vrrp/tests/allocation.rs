@@ -76,6 +76,7 @@ fn start(node: &Node, priority: u8) -> Handle {
         addresses: vec!["10.77.0.100/24".parse().unwrap()],
         lease: Duration::from_secs(2),
         speech: Speech::default(),
+        sync_group: None,
     };
     node.enter(|| Speaker::start(vec![router], Box::new(Watching), Options::default()).unwrap())
 }

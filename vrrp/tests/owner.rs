@@ -68,6 +68,7 @@ fn router(name: &str, vrid: u8, priority: u8) -> Router {
         addresses: vec![format!("{address}/24").parse().unwrap()],
         lease: Duration::from_secs(3),
         speech: Speech::default(),
+        sync_group: None,
     }
 }
 

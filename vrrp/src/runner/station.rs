@@ -8,6 +8,7 @@ use super::{Counters, Drops, Router, RouterStatus};
 use crate::announce;
 use crate::authentication::{AuthenticationError, Authenticator, Signed};
 use crate::error::DecodeError;
+use crate::group::Member;
 use crate::link::linux::clock::utc;
 use crate::link::{Change, Datagram, Link, LinkError, Survey};
 use crate::machine::{Action, Event, Input, Machine, State};
@@ -139,6 +140,15 @@ impl<L: Link> Station<L> {
 
     pub(super) fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.machine.state()
+    }
+
+    /// What it is to its sync group.
+    pub(super) fn member(&self) -> Member {
+        Member::of(&self.machine)
     }
 
     pub(super) fn holds_addresses(&self) -> bool {

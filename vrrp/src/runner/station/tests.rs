@@ -102,6 +102,7 @@ fn router() -> Router {
         addresses: vec!["10.0.0.100/24".parse().unwrap()],
         lease: Duration::from_secs(3),
         speech: Speech::default(),
+        sync_group: None,
     }
 }
 
