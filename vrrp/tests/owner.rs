@@ -5,7 +5,7 @@ mod wire;
 
 use lyre_vrrp::machine::{Event, Health, Preempt, Settings, State};
 use lyre_vrrp::packet::Family;
-use lyre_vrrp::params::{Centis, Priority, Time, Vrid};
+use lyre_vrrp::params::{Centis, Priority, Time, Version, Vrid};
 use lyre_vrrp::runner::{Command, Handle, Host, Options, Router, Speaker, StartError};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -54,6 +54,7 @@ fn router(name: &str, vrid: u8, priority: u8) -> Router {
     let settings = Settings {
         vrid: Vrid::new(vrid).unwrap(),
         family: Family::V4,
+        version: Version::V3,
         priority: Priority(priority),
         advert_interval: Centis::new(5).unwrap(),
         down_adverts: 3,
