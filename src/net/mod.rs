@@ -5,4 +5,11 @@
 
 pub mod clock;
 pub mod driver;
+pub mod pool;
+pub mod relay;
 pub mod stream;
+pub mod tls;
+pub mod upstream;
+
+#[cfg(test)]
+mod testing;
