@@ -203,7 +203,8 @@ fn counters(counters: &Counters) -> RouterCounters {
 
 /// By reason; no rest pattern, so that a new reason is not forgotten here.
 fn drops(drops: &Drops) -> [(&'static str, u64); 11] {
-    let Drops { vrid, length, ttl, version, kind, checksum, interval, address_list, source, ip, authentication } = *drops;
+    let Drops { vrid, length, ttl, version, kind, checksum, interval, address_list, source, ip, authentication } =
+        *drops;
     [
         ("vrid", vrid),
         ("length", length),
