@@ -20,11 +20,11 @@ pub trait Link {
     /// Looks at the interface as it is now, and opens, moves or closes sockets accordingly.
     fn survey(&mut self) -> Result<Survey, LinkError>;
 
-    /// The oldest queued datagram of the VRRP group, or nothing when the queue is empty. Never waits.
+    /// The oldest queued datagram for us, or nothing when the queue is empty. Never waits.
     fn receive<'a>(&mut self, buffer: &'a mut [u8]) -> Result<Option<Datagram<'a>>, LinkError>;
 
-    /// Sends one advert from the source of the last survey to the VRRP group.
-    fn send(&mut self, advert: &[u8]) -> Result<(), LinkError>;
+    /// Sends one advert from the source of the last survey to the VRRP group or a peer.
+    fn send(&mut self, destination: IpAddr, advert: &[u8]) -> Result<(), LinkError>;
 
     /// Puts all virtual addresses on the interface, with a fresh lease. Present ones are no error.
     fn hold_addresses(&mut self) -> Result<(), LinkError>;

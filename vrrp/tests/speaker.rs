@@ -283,6 +283,24 @@ fn a_new_priority_takes_effect_without_a_change_of_state() {
 }
 
 #[test]
+fn both_families_move_together_when_one_of_them_fails() {
+    on_a_lan("both_families_move_together_when_one_of_them_fails", |lan| {
+        let (a, b) = (lan.node(1), lan.node(2));
+        let first = Speaker::start(&a, "--priority 254 --sync", &ADDRESSES);
+        ["v4", "v6"].iter().for_each(|family| first.becomes("Active", family, SOON));
+        let mut second = Speaker::start(&b, "--priority 253 --sync", &ADDRESSES);
+        for family in ["v4", "v6"] {
+            eventually("the Backup hears the Active", SOON, || !second.status(family).contains(r#""received":0,"#));
+        }
+        a.ip("address delete fe80::1/64 dev eth0");
+        ["v4", "v6"].iter().for_each(|family| second.becomes("Active", family, SOON));
+        first.becomes("Backup", "v4", SOON);
+        first.becomes("Initialize", "v6", SOON);
+        eventually("the addresses moved", SOON, || holds(&b) && holds_none(&a));
+    });
+}
+
+#[test]
 fn other_virtual_routers_and_wrong_hop_limits_change_nothing_but_counters() {
     on_a_lan("other_virtual_routers_and_wrong_hop_limits_change_nothing_but_counters", |lan| {
         let ((_a, _speaker_a), (_b, mut speaker_b)) = pair(lan);

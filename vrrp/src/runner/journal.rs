@@ -1,6 +1,6 @@
 //! Log lines from the real-time thread to `tracing`, by way of a thread that may block.
 
-use crate::error::DecodeError;
+use super::station::Refusal;
 use crate::link::LinkError;
 use crate::machine::Event;
 use std::collections::VecDeque;
@@ -29,7 +29,7 @@ pub(super) enum Remark {
     /// The operating system refused something; `repeated` times unreported before.
     Trouble(LinkError, u64),
     /// The first datagram of its kind since the last valid one.
-    Dropped(DecodeError),
+    Dropped(Refusal),
     /// A peer whose settings differ from ours, where they should be equal.
     Mismatch {
         source: IpAddr,
@@ -123,7 +123,10 @@ fn write(line: Line) {
         Line::About(router, Remark::Event(event)) => write_event(&router, &event),
         Line::About(router, Remark::Trouble(error, 0)) => warn!(%router, "{error}"),
         Line::About(router, Remark::Trouble(error, repeated)) => warn!(%router, repeated, "{error}"),
-        Line::About(router, Remark::Dropped(error)) => debug!(%router, "advert dropped: {error}"),
+        Line::About(router, Remark::Dropped(Refusal::Bytes(error))) => debug!(%router, "advert dropped: {error}"),
+        Line::About(router, Remark::Dropped(Refusal::Authentication(error))) => {
+            warn!(%router, ?error, "advert with wrong authentication dropped");
+        }
         Line::About(router, Remark::Mismatch { source, interval, addresses }) => {
             warn!(%router, %source, interval, addresses, "the peer's settings differ from ours; make both nodes alike");
         }

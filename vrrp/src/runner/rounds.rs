@@ -6,6 +6,7 @@
 use super::journal::{Journal, Remark};
 use super::mailbox::Mailbox;
 use super::station::Station;
+use super::sync::SyncGroups;
 use super::{Command, Host, Options, Router, open_station};
 use crate::link::Change;
 use crate::link::linux::LinuxLink;
@@ -41,6 +42,7 @@ pub(super) struct Rounds {
     mailbox: Arc<Mailbox>,
     journal: Journal,
     options: Options,
+    groups: SyncGroups,
     /// Monitor, mailbox, stations, the owner's.
     descriptors: Vec<libc::pollfd>,
     watched: Vec<RawFd>,
@@ -82,6 +84,7 @@ impl Rounds {
             mailbox,
             journal,
             options,
+            groups: SyncGroups::default(),
             descriptors: Vec::with_capacity(64),
             watched: Vec::with_capacity(16),
             muted: Vec::with_capacity(16),
@@ -109,17 +112,21 @@ impl Rounds {
 
     /// Runs until a shutdown has been carried out.
     pub(super) fn run(mut self) {
+        self.groups = SyncGroups::form(&mut self.stations, self.health, now());
         self.ask_health();
         while self.leaving != Leaving::Done {
             self.survey_if_due();
             self.obey();
             self.leave_if_done();
+            self.settle_groups();
             self.tell();
             self.publish();
             self.journal.flush();
             self.wait();
             self.hear();
+            self.settle_groups();
             self.tick();
+            self.settle_groups();
             self.notice_changes();
             if now() >= self.health_at || !self.muted.is_empty() {
                 self.ask_health();
@@ -173,6 +180,13 @@ impl Rounds {
         }
     }
 
+    /// Not while leaving: then each member lets go for itself.
+    fn settle_groups(&mut self) {
+        if self.leaving == Leaving::No {
+            self.groups.settle(&mut self.stations, self.health, now());
+        }
+    }
+
     fn notice_changes(&mut self) {
         if self.descriptors.first().is_none_or(|monitor| monitor.revents == 0) {
             return;
@@ -203,8 +217,8 @@ impl Rounds {
         let health = self.host.health(now());
         if health != self.health {
             self.health = health;
-            for station in &mut self.stations {
-                station.input(now(), Input::Health(health));
+            for (place, station) in self.stations.iter_mut().enumerate() {
+                station.input(now(), Input::Health(self.groups.health(place, health)));
             }
         }
         if is_periodic {
@@ -263,6 +277,7 @@ impl Rounds {
         for station in &mut self.stations {
             station.input(now(), Input::Health(self.health));
         }
+        self.groups = SyncGroups::form(&mut self.stations, self.health, now());
         self.survey_at = now();
         self.survey_if_due();
         self.is_status_stale = true;

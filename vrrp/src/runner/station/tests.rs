@@ -4,6 +4,7 @@ use super::*;
 use crate::machine::{Preempt, Settings};
 use crate::packet::{Family, GROUP_V4};
 use crate::params::{Centis, Version, Vrid};
+use crate::runner::Speech;
 use std::io;
 use std::net::Ipv4Addr;
 
@@ -19,6 +20,7 @@ struct Script {
     queue: VecDeque<Vec<u8>>,
     done: Vec<&'static str>,
     sent: Vec<Vec<u8>>,
+    destinations: Vec<IpAddr>,
 }
 
 impl Link for Script {
@@ -34,8 +36,9 @@ impl Link for Script {
         Ok(Some(Datagram { bytes: place, carrier: None, received: at(1) }))
     }
 
-    fn send(&mut self, advert: &[u8]) -> Result<(), LinkError> {
+    fn send(&mut self, destination: IpAddr, advert: &[u8]) -> Result<(), LinkError> {
         self.done.push("send");
+        self.destinations.push(destination);
         self.sent.push(advert.to_vec());
         self.answer("send")
     }
@@ -98,6 +101,8 @@ fn router() -> Router {
         settings,
         addresses: vec!["10.0.0.100/24".parse().unwrap()],
         lease: Duration::from_secs(3),
+        speech: Speech::default(),
+        sync_group: None,
     }
 }
 
