@@ -3,6 +3,8 @@
 //! `tests/config/bad/NAME.toml` is a file with problems and `NAME.txt` the exact report. After a change on purpose,
 //! `LYRE_BLESS=1 cargo test --test config` writes the reports anew; read the difference before committing it.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use lyre::config::bundle::{Bundle, Interface};
 use lyre::config::settings::{AccessLog, CheckKind, ListenerKind, Settings};
 use lyre::config::{self, Report};
@@ -408,4 +410,51 @@ fn no_text_makes_the_reader_panic_or_point_outside_the_file() {
             assert!(!problem.to_string().contains(|c: char| c.is_control() && c != '\n'), "seed {seed}: {problem}");
         }
     }
+}
+
+#[test]
+fn the_environment_overrules_the_log_level_and_places_an_ordinary_users_socket() {
+    let mut host = machine(include_str!("config/good/single-node.toml"));
+    assert_eq!(config::from_bundle(&host).unwrap().admin.socket, Path::new("/run/lyre/lyre.sock"));
+    host.environment.insert("LYRE_LOG".to_owned(), "debug".to_owned());
+    host.environment.insert("XDG_RUNTIME_DIR".to_owned(), "/run/user/1000".to_owned());
+    let settings = config::from_bundle(&host).unwrap();
+    assert_eq!(settings.log.level, tracing::Level::DEBUG);
+    assert_eq!(settings.admin.socket, Path::new("/run/user/1000/lyre/lyre.sock"));
+    host.environment.insert("LYRE_LOG".to_owned(), "loud".to_owned());
+    let errors = config::from_bundle(&host).unwrap_err().to_string();
+    assert_eq!(errors, "lyre.toml: LYRE_LOG: \"loud\" is no log level. Set it to error, warn, info or debug.");
+}
+
+#[test]
+fn clients_find_the_socket_of_a_configuration_that_is_wrong_elsewhere() {
+    let directory = Directory::new("socket", "admin.socket = \"lyre.sock\"\nnonsense = [1,\n");
+    assert_eq!(config::admin_socket(&directory.config()), directory.0.join("lyre.sock"));
+    let default = config::admin_socket(Path::new("/nowhere/lyre.toml"));
+    assert!(default.ends_with("lyre/lyre.sock"), "{}", default.display());
+}
+
+/// docs/configuration.md is the reference: no key may be missing there.
+#[test]
+fn every_key_is_documented() {
+    let docs = include_str!("../docs/configuration.md");
+    let report = config::read_bundle(&machine(
+        "[cluster]\n_=1\nnodes=[{_=1}]\n[[vip]]\n_=1\n[tls]\n_=1\ncertificates=[{_=1}]\n[nextcloud]\n_=1\ncheck={_=1}\n\
+         [push]\n_=1\n[[pool]]\n_=1\n[[route]]\n_=1\n[[listener]]\n_=1\n[limits]\n_=1\n[timeouts]\n_=1\n[worker]\n_=1\n\
+         [admin]\n_=1\n[log]\n_=1\n",
+    ));
+    let mut keys = 0;
+    for problem in report.errors.iter().filter(|problem| problem.message == "unknown key") {
+        let hint = problem.hint.as_deref().unwrap();
+        let known = hint
+            .strip_prefix("Known here: ")
+            .and_then(|list| list.strip_suffix('.'))
+            .unwrap_or_else(|| panic!("{hint}"));
+        for key in known.split(", ") {
+            let written = [format!("`{key}`"), format!(".{key}`"), format!("`{key} ="), format!(", {key} }}")];
+            assert!(written.iter().any(|form| docs.contains(form)), "{}: {key} is not documented", problem.key);
+            keys += 1;
+        }
+    }
+    assert!(keys > 60, "only {keys} keys were found");
 }

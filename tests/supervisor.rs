@@ -1,7 +1,8 @@
 //! The parent process as its operator meets it: crashes, hangs, signals, reloads, privileges.
 //!
 //! This binary is its own subject: `supervisor run FILE` is a parent and `supervisor worker …` a stand-in for the real
-//! worker that misbehaves on request (`# stub: …` in the configuration), so that everything here is about supervision.
+//! worker that misbehaves on request (`# stub: …` in the configuration), so that most here is about supervision only.
+//! The last tests supervise the real one.
 
 // Clippy knows tests by #[test], which a binary without libtest does not have.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
@@ -18,7 +19,7 @@ use nix::sys::signal::Signal;
 use std::io::Write;
 use std::time::{Duration, Instant};
 use supervisor::harness::{self, Outcome, Test, skip};
-use supervisor::node::{Node, Start, alive, eventually, is_root};
+use supervisor::node::{Node, Start, alive, eventually, is_root, web_server};
 
 const TESTS: &[Test] = &[
     ("a_worker_has_nothing_but_its_sockets", a_worker_has_nothing_but_its_sockets),
@@ -40,6 +41,10 @@ const TESTS: &[Test] = &[
     ("file_capabilities_are_enough_and_end_at_the_worker", file_capabilities_are_enough),
     ("it_works_in_a_user_namespace", it_works_in_a_user_namespace),
     ("a_service_manager_is_told", a_service_manager_is_told),
+    ("the_real_worker_survives_a_crash_and_a_hang", the_real_worker_survives),
+    ("the_real_worker_finishes_requests_and_stops", the_real_worker_finishes_requests),
+    ("the_real_worker_needs_no_privilege", the_real_worker_needs_no_privilege),
+    ("the_real_worker_takes_a_reload", the_real_worker_takes_a_reload),
 ];
 
 fn main() -> std::process::ExitCode {
@@ -60,7 +65,9 @@ fn a_worker_has_nothing_but_its_sockets() -> Outcome {
     let seen = &status.detail;
     // Standard streams, the channel, /proc itself; the page's and the listeners' come by message and are taken off.
     assert_eq!(seen["descriptors_at_entry"], serde_json::json!([0, 1, 2, 3]));
-    assert_eq!(seen["capabilities"], "0000000000000000");
+    // Only where locked memory is scarce and root: CAP_IPC_LOCK.
+    let is_scarce = seen["memory_lock"].as_u64() < Some(512 << 20) && is_root();
+    assert_eq!(seen["capabilities"], if is_scarce { "0000000000004000" } else { "0000000000000000" });
     assert_eq!(seen["bounding"].as_str().map(|set| set == "0000000000000000"), Some(is_root()));
     assert_eq!(seen["no_new_privileges"], "1");
     assert_eq!(seen["death_signal"], 9);
@@ -280,7 +287,8 @@ fn it_works_in_a_user_namespace() -> Outcome {
     let start = Start { namespace: true, ..Start::default() };
     let Some(node) = Node::try_start(start) else { return skip("user namespaces are not allowed here") };
     let seen = node.status().detail;
-    assert_eq!((&seen["uid"], &seen["capabilities"]), (&0.into(), &"0000000000000000".into()));
+    assert_eq!(seen["uid"], 0);
+    assert!(["0000000000000000", "0000000000004000"].contains(&seen["capabilities"].as_str().unwrap()));
     let worker = node.worker();
     nix::sys::signal::kill(worker, Signal::SIGKILL).unwrap();
     eventually("another answers", || node.ask().is_some_and(|pid| pid != worker.as_raw()));
@@ -299,6 +307,65 @@ fn a_service_manager_is_told() -> Outcome {
     manager.expect("STOPPING=1");
     assert_eq!(node.wait().code(), Some(0));
     let _ = std::io::stdout().flush();
+    Outcome::Passed
+}
+
+fn the_real_worker_survives() -> Outcome {
+    let mut node = Node::start(Start { server: Some(web_server()), ..Start::default() });
+    eventually("the first answer", || node.fetch("/").as_deref() == Some("hello"));
+    for (signal, patience_ms) in [(Signal::SIGKILL, 1000), (Signal::SIGSTOP, 1800)] {
+        let worker = node.worker();
+        nix::sys::signal::kill(worker, signal).unwrap();
+        let broken = Instant::now();
+        eventually("answers again", || node.fetch("/").is_some());
+        assert!(broken.elapsed() < Duration::from_millis(patience_ms), "{signal}: took {:?}", broken.elapsed());
+        eventually("the old one is gone", || !alive(worker));
+    }
+    let status = node.status();
+    assert_eq!((status.worker.crashes, status.worker.hangs), (2, 1));
+    let worker = node.worker();
+    node.kill_parent();
+    eventually("the worker is gone", || !alive(worker));
+    Outcome::Passed
+}
+
+fn the_real_worker_finishes_requests() -> Outcome {
+    let mut node = Node::start(Start { server: Some(web_server()), ..Start::default() });
+    eventually("the first answer", || node.fetch("/").is_some());
+    let answer = std::thread::scope(|scope| {
+        let slow = scope.spawn(|| node.fetch("/slow"));
+        eventually("it is in flight", || node.status().cores.iter().any(|core| core.requests > 0));
+        node.signal(Signal::SIGTERM);
+        slow.join().unwrap()
+    });
+    assert_eq!(answer.as_deref(), Some("hello"));
+    assert_eq!(node.wait().code(), Some(0));
+    Outcome::Passed
+}
+
+fn the_real_worker_needs_no_privilege() -> Outcome {
+    let server = Some(web_server());
+    let ordinary = is_root().then_some(65534);
+    let node = Node::start(Start { server, uid: ordinary, ..Start::default() });
+    eventually("an answer", || node.fetch("/").is_some());
+    let Some(node) = Node::try_start(Start { server, namespace: true, ..Start::default() }) else {
+        return skip("user namespaces are not allowed here");
+    };
+    eventually("an answer", || node.fetch("/").is_some());
+    Outcome::Passed
+}
+
+fn the_real_worker_takes_a_reload() -> Outcome {
+    let node = Node::start(Start { server: Some(web_server()), ..Start::default() });
+    eventually("the first answer", || node.fetch("/").is_some());
+    let new = supervisor::node::free_port();
+    let added = format!("[[listener]]\naddress = \"127.0.0.1:{new}\"\nkind = \"http\"\n");
+    node.write_config(&format!("{}{added}", node.config()));
+    let (code, body) = node.post("/v1/reload");
+    assert_eq!(code, 200, "{body}");
+    assert!(supervisor::node::ask(new).is_ok());
+    assert!(node.fetch("/").is_some());
+    assert_eq!(node.status().worker.starts, 1);
     Outcome::Passed
 }
 

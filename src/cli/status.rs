@@ -244,9 +244,13 @@ fn server_line(server: &Value, style: Style) -> String {
         "maintenance" | "draining" | "unknown" | "ejected" => Colour::Odd,
         _ => Colour::Bad,
     };
-    let told = ["name", "address", "state"];
-    let rest = server.as_object().into_iter().flatten().filter(|(key, _)| !told.contains(&key.as_str()));
-    let rest: Vec<String> = rest.filter_map(|(key, value)| fact(key, value)).collect();
+    let facts = server.as_object();
+    let first = ["outstanding", "requests"];
+    let told = ["name", "address", "state", "outstanding", "requests"];
+    let rest =
+        facts.into_iter().flatten().filter(|(key, value)| !told.contains(&key.as_str()) && **value != Value::from(0));
+    let first = first.iter().filter_map(|key| fact(key, server.get(key)?));
+    let rest: Vec<String> = first.chain(rest.filter_map(|(key, value)| fact(key, value))).collect();
     format!("{name} {}: {}", style.paint(colour, state), rest.join(", "))
 }
 

@@ -5,7 +5,7 @@ use super::bundle::{Bundle, Interface};
 use ipnet::IpNet;
 use nix::sys::socket::SockaddrLike as _;
 use std::io::{self, Read as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -150,8 +150,8 @@ fn interfaces() -> Vec<Interface> {
 
 fn ip_of(address: nix::sys::socket::SockaddrStorage) -> Option<IpAddr> {
     match address.family()? {
-        nix::sys::socket::AddressFamily::Inet => address.as_sockaddr_in().map(|a| IpAddr::V4(Ipv4Addr::from(a.ip()))),
-        nix::sys::socket::AddressFamily::Inet6 => address.as_sockaddr_in6().map(|a| IpAddr::V6(Ipv6Addr::from(a.ip()))),
+        nix::sys::socket::AddressFamily::Inet => address.as_sockaddr_in().map(|a| IpAddr::V4(a.ip())),
+        nix::sys::socket::AddressFamily::Inet6 => address.as_sockaddr_in6().map(|a| IpAddr::V6(a.ip())),
         _ => None,
     }
 }

@@ -92,7 +92,7 @@ fn understand(path: &Path, text: &str, node: Option<&str>, host: &mut dyn Host) 
     let mut context = read::Context {
         f: Findings::new(path, text),
         host,
-        base: path.parent().map(Path::to_owned).unwrap_or_else(PathBuf::new),
+        base: path.parent().map(Path::to_owned).unwrap_or_default(),
         node: node.map(str::to_owned),
         now: now(),
     };

@@ -102,7 +102,7 @@ fn parse(
 }
 
 fn show(value: u64, units: &[(&str, u64)]) -> String {
-    let fits = |&&(_, factor): &&(&str, u64)| value >= factor && value % factor == 0;
+    let fits = |&&(_, factor): &&(&str, u64)| value >= factor && value.is_multiple_of(factor);
     let smallest = ("", 1);
     let (unit, factor) = units.iter().rev().find(fits).or(units.first()).unwrap_or(&smallest);
     format!("{}{unit}", value / factor)

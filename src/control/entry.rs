@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // takes ownership of the inherited channel
 
 use crate::control::confine::confine;
-use crate::control::privileges::{Identity, surrender};
+use crate::control::privileges::{Capability, Identity, surrender};
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -18,6 +18,9 @@ pub const CHANNEL_FD: RawFd = 3;
 
 /// Open files a worker wants: two descriptors per proxied connection.
 const OPEN_FILES: u64 = 1 << 20;
+
+/// Enough for the rings of any number of cores.
+const MEMORY_LOCK: u64 = 512 << 20;
 
 /// What the parent tells a worker on its command line, because it is needed before the first message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,8 +78,9 @@ impl Orders {
 pub fn enter(arguments: &[OsString]) -> Result<OwnedFd, EntryError> {
     let orders = Orders::from_arguments(arguments).ok_or(EntryError::Arguments)?;
     let system = |operation| move |error| EntryError::System { operation, error };
-    raise_limits();
-    surrender(orders.identity).map_err(system("dropping privileges"))?;
+    let has_memory = raise_limits();
+    let kept = if has_memory { None } else { Some(Capability::IpcLock) };
+    surrender(orders.identity, kept).map_err(system("dropping privileges"))?;
     // Exec of a binary with file capabilities and every change of user clear the death signal, so it is set here, last.
     // A parent that died before that is seen by its number.
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(system("prctl(PR_SET_PDEATHSIG)"))?;
@@ -97,7 +101,11 @@ pub fn enter(arguments: &[OsString]) -> Result<OwnedFd, EntryError> {
 }
 
 /// As many open files as allowed, memory locking for io_uring as far as allowed, no core files (they would hold keys).
-fn raise_limits() {
+///
+/// Answers whether the memory suffices. The kernel counts the rings of all processes of a user together, about 1 MiB a
+/// core; where the limit is low and may not be raised (no CAP_SYS_RESOURCE), CAP_IPC_LOCK is what exempts from it. That
+/// one alone gives no access to anything.
+fn raise_limits() -> bool {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let wanted = hard.max(OPEN_FILES);
         if setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted).is_err() {
@@ -111,6 +119,7 @@ fn raise_limits() {
         let _ = setrlimit(Resource::RLIMIT_MEMLOCK, hard, hard);
     }
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+    getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft >= MEMORY_LOCK)
 }
 
 impl fmt::Display for EntryError {

@@ -152,9 +152,11 @@ impl Identity {
 }
 
 /// Gives up every privilege of the calling, single-threaded process for good: user, groups, capabilities including the
-/// bounding and ambient sets, and the way back by exec.
-pub fn surrender(identity: Identity) -> Result<(), Errno> {
+/// bounding and ambient sets, and the way back by exec. `kept` stays if it is held.
+pub fn surrender(identity: Identity, kept: Option<Capability>) -> Result<(), Errno> {
+    let kept = kept.filter(|capability| Capabilities::of_this_process().has(*capability));
     prctl::set_no_new_privs()?;
+    prctl::set_keepcaps(kept.is_some())?;
     // Fails without CAP_SETPCAP, when there is nothing worth bounding either: no_new_privs keeps exec from adding any.
     for capability in 0..64 {
         // SAFETY: changes one bit of this process' credentials, no memory.
@@ -174,11 +176,12 @@ pub fn surrender(identity: Identity) -> Result<(), Errno> {
     }
     // SAFETY: as above.
     unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
-    clear_capabilities()
+    limit_capabilities(kept)
 }
 
-/// capset(2) with three empty sets. Only a system call: may run between fork and exec.
-pub(super) fn clear_capabilities() -> Result<(), Errno> {
+/// capset(2): `kept` stays effective and permitted, nothing else does. Only a system call: may run between fork and
+/// exec.
+pub(super) fn limit_capabilities(kept: Option<Capability>) -> Result<(), Errno> {
     #[repr(C)]
     struct Header {
         version: u32,
@@ -187,7 +190,10 @@ pub(super) fn clear_capabilities() -> Result<(), Errno> {
     /// _LINUX_CAPABILITY_VERSION_3: two words of effective, permitted, inheritable.
     const VERSION_3: u32 = 0x2008_0522;
     let header = Header { version: VERSION_3, pid: 0 };
-    let sets = [0u32; 6];
+    // All of ours are in the first word.
+    let word = kept.map_or(0, |capability| 1u32 << capability as u8);
+    let (effective, permitted, inheritable) = (word, word, 0);
+    let sets = [effective, permitted, inheritable, 0, 0, 0];
     // SAFETY: both point to live values of the layout that version 3 prescribes.
     Errno::result(unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) }).map(drop)
 }

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // code between fork and exec, pidfd_open
 
 use crate::control::entry::{CHANNEL_FD, Orders};
-use crate::control::privileges::{Identity, clear_capabilities};
+use crate::control::privileges::{Identity, limit_capabilities};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -110,7 +110,7 @@ fn before_exec(channel: RawFd, is_root: bool) -> io::Result<()> {
     // A binary with file capabilities gets none of them back under no_new_privs if it has none before. Root needs its
     // own a little longer, to change its user.
     if !is_root {
-        clear_capabilities()?;
+        limit_capabilities(None)?;
     }
     // SAFETY: plain descriptor numbers; CHANNEL_FD is reserved in the parent, so it is not in use for anything else.
     // close_range marks instead of closing, because `Command`'s own pipe must survive until the exec.

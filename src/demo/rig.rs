@@ -10,6 +10,7 @@ use crate::demo::lab::{Lab, VIRTUAL_V4, VIRTUAL_V6};
 use crate::demo::measure::{self, Observation, Outcome};
 use crate::demo::sandbox;
 use crate::demo::watch::{Holder, Watch};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::process::Child;
@@ -242,7 +243,7 @@ impl Rig {
         }
         let now = self.ledger().now();
         if !serves_steadily(self.ledger(), now) {
-            return Ok(Some("answers at the virtual address".to_owned()));
+            return Ok(Some(format!("answers at the virtual address, so far {}", recent(self.ledger(), now))));
         }
         if self.pace.with_transfers && !self.ledger().all_alive_after(now.saturating_sub(STEADY)) {
             return Ok(Some("transfers through the virtual address".to_owned()));
@@ -274,6 +275,15 @@ fn serves_steadily(ledger: &Ledger, now: Moment) -> bool {
     let answers = ledger.answers_since(from);
     let mut recent = answers.iter().filter(|answer| answer.started >= from).peekable();
     recent.peek().is_some() && recent.clone().count() >= 3 && recent.all(|answer| answer.outcome.is_ok())
+}
+
+/// What became of the latest requests, for people.
+fn recent(ledger: &Ledger, now: Moment) -> String {
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    for answer in ledger.answers_since(now.saturating_sub(STEADY)) {
+        *counts.entry(format!("{:?} {:?}", answer.source, answer.outcome)).or_default() += 1;
+    }
+    format!("{counts:?}")
 }
 
 /// One request to one node, past the virtual address.

@@ -20,6 +20,7 @@ mod sys;
 pub use buffers::Chunk;
 
 use socket2::SockRef;
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -124,6 +125,30 @@ impl Driver {
             DriverKind::Epoll(driver) => driver.connect(to, source, timeout).await.map(SocketKind::Epoll).map(Socket),
         }
     }
+}
+
+/// While one lives, this core's driver loop does not sleep: for work that advances by turns of the loop.
+pub(super) struct StayAwake(());
+
+thread_local! {
+    static AWAKE: Cell<usize> = const { Cell::new(0) };
+}
+
+impl StayAwake {
+    pub(super) fn new() -> StayAwake {
+        AWAKE.set(AWAKE.get() + 1);
+        StayAwake(())
+    }
+}
+
+impl Drop for StayAwake {
+    fn drop(&mut self) {
+        let _ = AWAKE.try_with(|awake| awake.set(awake.get().saturating_sub(1)));
+    }
+}
+
+fn may_sleep() -> bool {
+    AWAKE.get() == 0
 }
 
 impl Listener {

@@ -7,4 +7,8 @@ pub mod clock;
 pub mod driver;
 pub mod pool;
 pub mod stream;
+pub mod tls;
 pub mod upstream;
+
+#[cfg(test)]
+mod testing;

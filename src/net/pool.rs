@@ -7,6 +7,9 @@ use std::ops::{Deref, DerefMut};
 /// Bytes of a body buffer: the knee between cache misses and system calls.
 pub const BODY_BYTES: usize = 64 * 1024;
 
+/// A body buffer is a little longer, so that 64 KiB of plaintext fit in it encrypted.
+const SLACK_BYTES: usize = 512;
+
 /// Body buffers kept idle per core; more are freed on return.
 const BODY_IDLE_MAX: usize = 64;
 
@@ -30,7 +33,7 @@ pub struct BodyBuffer(Box<[u8]>);
 /// A body buffer: take it when bytes are there, drop it before waiting.
 pub fn body() -> BodyBuffer {
     let idle = BODIES.with_borrow_mut(Vec::pop);
-    BodyBuffer(idle.unwrap_or_else(|| vec![0; BODY_BYTES].into_boxed_slice()))
+    BodyBuffer(idle.unwrap_or_else(|| vec![0; BODY_BYTES + SLACK_BYTES].into_boxed_slice()))
 }
 
 /// An empty vector with some capacity. Give it back with [`recycle`].
@@ -53,17 +56,24 @@ pub fn recycle(mut vector: Vec<u8>) {
     });
 }
 
+impl BodyBuffer {
+    /// All of it, a little more than 64 KiB.
+    pub(super) fn with_slack(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
 impl Deref for BodyBuffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0
+        self.0.get(..BODY_BYTES).unwrap_or(&[])
     }
 }
 
 impl DerefMut for BodyBuffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.0
+        self.0.get_mut(..BODY_BYTES).unwrap_or(&mut [])
     }
 }
 

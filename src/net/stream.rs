@@ -2,6 +2,7 @@
 
 use crate::net::driver::{Chunk, Socket};
 use crate::net::pool::Pooled;
+use crate::net::tls::TlsStream;
 use std::future::poll_fn;
 use std::io;
 use std::ops::Deref;
@@ -10,6 +11,7 @@ use std::task::{Context, Poll};
 /// One connection's bytes. Same contract as [`Socket`]: ordered, cancel safe receives, one send at a time.
 pub enum Stream {
     Plain(Socket),
+    Tls(Box<TlsStream>),
 }
 
 /// Received plaintext.
@@ -24,6 +26,7 @@ impl Stream {
     pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         match self {
             Stream::Plain(socket) => socket.poll_recv(cx).map_ok(Bytes::Chunk),
+            Stream::Tls(stream) => stream.poll_recv(cx).map_ok(Bytes::Owned),
         }
     }
 
@@ -35,6 +38,7 @@ impl Stream {
     pub fn poll_recv_into(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
             Stream::Plain(socket) => socket.poll_recv_into(cx, buffer),
+            Stream::Tls(stream) => stream.poll_recv_into(cx, buffer),
         }
     }
 
@@ -45,13 +49,14 @@ impl Stream {
     pub async fn send(&self, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         match self {
             Stream::Plain(socket) => socket.send(buffer).await,
+            Stream::Tls(stream) => stream.send(buffer).await,
         }
     }
 
     pub async fn send_bytes(&self, bytes: Bytes) -> io::Result<()> {
         match (self, bytes) {
             (Stream::Plain(socket), Bytes::Chunk(chunk)) => socket.send_chunk(chunk).await,
-            (stream, Bytes::Owned(bytes)) => stream.send_all(&bytes).await,
+            (stream, bytes) => stream.send_all(&bytes).await,
         }
     }
 
@@ -66,6 +71,7 @@ impl Stream {
                 }
                 Ok(())
             }
+            Stream::Tls(stream) => stream.send_all(bytes).await,
         }
     }
 
@@ -73,19 +79,20 @@ impl Stream {
     pub async fn shutdown_write(&self) {
         match self {
             Stream::Plain(socket) => socket.shutdown_write(),
+            Stream::Tls(stream) => stream.shutdown_write().await,
         }
     }
 
+    /// RST instead of FIN when the stream is dropped.
     pub fn abort(&self) {
-        match self {
-            Stream::Plain(socket) => socket.abort(),
-        }
+        self.socket().abort();
     }
 
     /// The socket underneath, for its addresses.
     pub fn socket(&self) -> &Socket {
         match self {
             Stream::Plain(socket) => socket,
+            Stream::Tls(stream) => stream.socket(),
         }
     }
 }

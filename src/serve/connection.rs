@@ -7,6 +7,7 @@
 use crate::config::settings::ListenerKind;
 use crate::net::clock::{Now, Timer, now};
 use crate::net::stream::{Bytes, Stream};
+use crate::net::tls::Version;
 use crate::policy::headers::{Origin, Scheme};
 use crate::serve::core::Core;
 use crate::serve::request;
@@ -32,11 +33,20 @@ pub struct Connection {
     pub stream: Stream,
     pub origin: Origin,
     pub kind: ListenerKind,
+    pub tls: Option<Version>,
     pub timer: Timer,
     /// Requests served so far.
     pub served: Cell<u32>,
     place: Place,
     idle_since: Cell<Now>,
+}
+
+/// The listener a connection came through.
+#[derive(Debug, Clone, Copy)]
+pub struct Door {
+    /// As bound.
+    pub port: u16,
+    pub kind: ListenerKind,
 }
 
 /// What comes after a request.
@@ -51,13 +61,14 @@ pub enum Next {
 
 impl Connection {
     /// An admitted connection.
-    pub fn new(core: Rc<Core>, stream: Stream, peer: IpAddr, port: u16, kind: ListenerKind) -> Connection {
+    pub fn new(core: Rc<Core>, stream: Stream, tls: Option<Version>, peer: IpAddr, door: Door) -> Connection {
+        let Door { port, kind } = door;
         core.counters().connections.up();
         let scheme = if kind == ListenerKind::Https { Scheme::Https } else { Scheme::Http };
         let origin = Origin::new(peer, scheme, port, &core.view().snapshot.settings.trust);
         let place = core.sleepers.enter();
         let idle_since = Cell::new(now());
-        Connection { core, stream, origin, kind, timer: Timer::new(), served: Cell::new(0), place, idle_since }
+        Connection { core, stream, origin, kind, tls, timer: Timer::new(), served: Cell::new(0), place, idle_since }
     }
 
     /// Serves the connection to its end. A panic ends this connection and nothing else.
@@ -122,9 +133,7 @@ impl Connection {
 
     /// For the log.
     pub fn tls_version(&self) -> Option<&'static str> {
-        match &self.stream {
-            Stream::Plain(_) => None,
-        }
+        self.tls.map(Version::as_str)
     }
 
     async fn linger(&self) {

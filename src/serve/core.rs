@@ -2,6 +2,7 @@
 
 use crate::net::clock::{Now, now};
 use crate::net::driver::Driver;
+use crate::net::tls::Acceptor;
 use crate::net::upstream::Idle;
 use crate::policy::health::{Ejection, Outcome};
 use crate::policy::retry::Budget;
@@ -32,6 +33,8 @@ pub struct Core {
     pub sleepers: Sleepers,
     log: RefCell<Log>,
     view: RefCell<Rc<View>>,
+    /// Of the view's certificates.
+    acceptor: RefCell<Option<Rc<Acceptor>>>,
     /// Generation of `view`.
     generation: Cell<u64>,
     phase: Cell<Phase>,
@@ -119,6 +122,7 @@ impl Core {
             fields: RefCell::new(Fields::new()),
             sleepers: Sleepers::default(),
             log: RefCell::new(log),
+            acceptor: RefCell::new(view.snapshot.tls.clone().map(Acceptor::new).map(Rc::new)),
             view: RefCell::new(view),
             generation: Cell::new(generation),
             phase: Cell::new(shared.phase()),
@@ -135,6 +139,11 @@ impl Core {
 
     pub fn view(&self) -> Rc<View> {
         self.view.borrow().clone()
+    }
+
+    /// For new TLS connections; `None` without certificates.
+    pub fn acceptor(&self) -> Option<Rc<Acceptor>> {
+        self.acceptor.borrow().clone()
     }
 
     pub fn counters(&self) -> &CoreCounters {
@@ -282,6 +291,8 @@ impl Core {
 
     fn adopt(&self, snapshot: Arc<Snapshot>) {
         self.log.borrow_mut().set_format(snapshot.settings.log.format);
+        // Handshakes in progress finish by the certificates they began with.
+        self.acceptor.replace(snapshot.tls.clone().map(Acceptor::new).map(Rc::new));
         let view = Rc::new(View::build(snapshot, Some(&self.view())));
         self.view.replace(view);
     }

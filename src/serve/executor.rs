@@ -1,18 +1,21 @@
 //! One data executor: driver, listeners, ticks. Lives as long as the worker; reloads swap what it reads, never itself.
 
 use crate::config::settings::{DriverChoice, ListenerKind};
+use crate::net::clock::Timer;
 use crate::net::driver::{Driver, Kind, Listener, Socket};
 use crate::net::stream::Stream;
-use crate::serve::connection::Connection;
+use crate::net::tls::Version;
+use crate::serve::connection::{Connection, Door};
 use crate::serve::core::Core;
 use crate::serve::reply::{self, About, Own, body::Audience};
 use crate::serve::shared::{Phase, Shared};
 use crate::telemetry::access::Log;
 use crate::telemetry::writer::Outlet;
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
+use socket2::SockRef;
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -109,8 +112,10 @@ struct Listeners(RefCell<Vec<(SocketAddr, Rc<Listener>)>>);
 impl Listeners {
     fn open(&self, core: &Rc<Core>, sockets: Vec<Socketed>) -> io::Result<()> {
         for Socketed { address, socket } in sockets {
+            // Differs from the address where the settings let the kernel choose.
+            let port = SockRef::from(&socket).local_addr()?.as_socket().map_or(address.port(), |bound| bound.port());
             let listener = Rc::new(core.driver.listen(socket)?);
-            glommio::spawn_local(accept(core.clone(), listener.clone(), address)).detach();
+            glommio::spawn_local(accept(core.clone(), listener.clone(), address, port)).detach();
             self.0.borrow_mut().push((address, listener));
         }
         Ok(())
@@ -131,7 +136,7 @@ impl Listeners {
 }
 
 /// Accepts until the listener is stopped; what was accepted by then is served.
-async fn accept(core: Rc<Core>, listener: Rc<Listener>, address: SocketAddr) {
+async fn accept(core: Rc<Core>, listener: Rc<Listener>, address: SocketAddr, port: u16) {
     let mut kind = ListenerKind::Http;
     loop {
         match listener.accept().await {
@@ -139,7 +144,7 @@ async fn accept(core: Rc<Core>, listener: Rc<Listener>, address: SocketAddr) {
                 let view = core.view();
                 let named = view.snapshot.settings.listeners.iter().find(|named| named.address == address);
                 kind = named.map_or(kind, |named| named.kind);
-                welcome(&core, socket, peer, address.port(), kind);
+                welcome(&core, socket, peer, port, kind);
             }
             Ok(None) => return,
             Err(error) => {
@@ -165,20 +170,58 @@ fn welcome(core: &Rc<Core>, socket: Socket, peer: SocketAddr, port: u16, kind: L
     // For the other node, which resets this client if we die.
     let local = core.shared.pairing().and_then(|pairing| Some((pairing, socket.local_addr().ok()?)));
     let noted = local.and_then(|(pairing, local)| pairing.note(core.index, peer, local)).map(Box::new);
-    let Some(stream) = stream(socket, kind) else {
-        core.dismiss(client);
-        return;
-    };
-    let connection = Connection::new(core.clone(), stream, client, port, kind);
-    glommio::spawn_local(async move {
-        connection.run().await;
+    let door = Door { port, kind };
+    let core = core.clone();
+    let serve = async move {
+        if kind == ListenerKind::Https {
+            secure(core, socket, client, door).await;
+        } else {
+            Connection::new(core, Stream::Plain(socket), None, client, door).run().await;
+        }
         drop(noted);
-    })
-    .detach();
+    };
+    glommio::spawn_local(serve).detach();
 }
 
-fn stream(socket: Socket, kind: ListenerKind) -> Option<Stream> {
-    (kind != ListenerKind::Https).then_some(Stream::Plain(socket))
+/// The handshake, then the connection. Boxed apart, so that an idle connection does not keep the handshake's frame.
+async fn secure(core: Rc<Core>, socket: Socket, client: IpAddr, door: Door) {
+    match Box::pin(shake_hands(&core, socket)).await {
+        Some((stream, version)) => Connection::new(core, stream, Some(version), client, door).run().await,
+        None => {
+            core.counters().handshakes_failed.bump();
+            core.dismiss(client);
+        }
+    }
+}
+
+async fn shake_hands(core: &Core, socket: Socket) -> Option<(Stream, Version)> {
+    let counters = core.counters();
+    let (limit, patience) = {
+        let settings = &core.view().snapshot.settings;
+        (settings.limits.handshakes_max as u64, settings.timeouts.handshake)
+    };
+    let acceptor = core.acceptor()?;
+    if counters.handshaking.read() >= limit {
+        return None;
+    }
+    counters.handshaking.up();
+    let timer = Timer::new();
+    timer.arm(patience);
+    let result = timer.bound(acceptor.accept(socket)).await;
+    counters.handshaking.down();
+    let (stream, info) = match result {
+        Ok(Ok(done)) => done,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "handshake failed");
+            return None;
+        }
+        Err(_) => return None,
+    };
+    counters.handshakes.bump();
+    if info.resumed {
+        counters.handshakes_resumed.bump();
+    }
+    Some((stream, info.version))
 }
 
 /// Says why before the connection closes. Costs one send: the response fits any socket's buffer.

@@ -88,7 +88,7 @@ fn failures(shared: &Shared) -> impl Iterator<Item = (Failure, u64)> + '_ {
 type Metric = (&'static str, &'static str, &'static str, fn(&CoreCounters) -> u64);
 
 /// Per core: name, kind, help, value.
-const METRICS: [Metric; 18] = [
+const METRICS: [Metric; 22] = [
     ("lyre_frontend_connections", "gauge", "Open client connections.", |core| core.connections.read()),
     ("lyre_frontend_connections_total", "counter", "Accepted client connections.", |core| core.accepted.read()),
     ("lyre_frontend_refused_total", "counter", "Connections over a limit.", |core| core.refused.read()),
@@ -110,6 +110,12 @@ const METRICS: [Metric; 18] = [
         core.fields_dropped.read()
     }),
     ("lyre_log_dropped_total", "counter", "Access log lines lost to a slow writer.", |core| core.log_dropped.read()),
+    ("lyre_tls_handshakes_total", "counter", "TLS handshakes completed.", |core| core.handshakes.read()),
+    ("lyre_tls_resumed_total", "counter", "TLS handshakes that resumed a session.", |core| {
+        core.handshakes_resumed.read()
+    }),
+    ("lyre_tls_failed_total", "counter", "TLS handshakes that failed.", |core| core.handshakes_failed.read()),
+    ("lyre_tls_handshaking", "gauge", "TLS handshakes in progress.", |core| core.handshaking.read()),
     ("lyre_core_panics_total", "counter", "Connections lost to a bug.", |core| core.panics.read()),
 ];
 

@@ -1,9 +1,11 @@
 //! What the executors of one worker share: immutable snapshots swapped as a whole, and atomics with one writer each.
 
 use crate::config::settings::{self, Settings};
+use crate::net::tls::{Certificate, ConfigError, server_config, ticketer};
 use crate::serve::page::SharedPage;
 use crate::serve::pairing::Pairing;
 use crate::telemetry::counters::{CoreCounters, Counter};
+use rustls::server::ProducesTickets;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -105,13 +107,26 @@ pub struct Snapshot {
     pub pools: Vec<Arc<Pool>>,
     /// This node's name, for status; empty without a cluster.
     pub node: String,
+    /// For https listeners; absent without certificates.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Outlives reloads, so that clients resume across them.
+    tickets: Arc<dyn ProducesTickets>,
     /// Upstream connections leave from here, so that `trusted_proxies` may name the node.
     pub source: Option<IpAddr>,
 }
 
 impl Snapshot {
     /// Builds what `settings` needs, taking over the state of servers that `old` knew.
-    pub fn build(settings: Settings, cores: usize, old: Option<&Snapshot>) -> Snapshot {
+    pub fn build(settings: Settings, cores: usize, old: Option<&Snapshot>) -> Result<Snapshot, ConfigError> {
+        let tickets = match old {
+            Some(old) => old.tickets.clone(),
+            None => ticketer()?,
+        };
+        let certificates: Vec<_> = settings.certificates.iter().map(certificate).collect();
+        let tls = match certificates.as_slice() {
+            [] => None,
+            certificates => Some(server_config(certificates, tickets.clone())?),
+        };
         let settings = Arc::new(settings);
         let known = |pool: &settings::Pool, server: &settings::Server| {
             let pool = old?.pools.iter().find(|old| old.settings.name == pool.name)?;
@@ -128,7 +143,15 @@ impl Snapshot {
         let this = settings.cluster.as_ref().and_then(|cluster| cluster.nodes.get(cluster.this));
         let node = this.map(|node| node.name.clone()).unwrap_or_default();
         let source = this.map(|node| node.address);
-        Snapshot { settings, pools, node, source }
+        Ok(Snapshot { settings, pools, node, tls, tickets, source })
+    }
+}
+
+fn certificate(from: &settings::Certificate) -> Certificate {
+    Certificate {
+        name: from.cert_path.display().to_string(),
+        chain: from.chain_pem.to_vec(),
+        key: from.key_pem.to_vec(),
     }
 }
 

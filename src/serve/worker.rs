@@ -2,6 +2,7 @@
 
 use crate::config::settings::{AccessLog, Settings};
 use crate::config::{self};
+use crate::net::tls::ConfigError;
 use crate::serve::executor::{self, Seat, Socketed};
 use crate::serve::health;
 use crate::serve::page::{CORES_MAX, SharedPage};
@@ -237,7 +238,7 @@ impl Worker {
         preflight()?;
         let cores = settings.worker.cores.clamp(1, CORES_MAX - 1);
         let access = settings.log.access.clone();
-        let snapshot = Arc::new(Snapshot::build(settings, cores, None));
+        let snapshot = Arc::new(Snapshot::build(settings, cores, None).map_err(StartError::Tls)?);
         let shared = Arc::new(Shared::new(page, cores, snapshot));
         let log = Writer::start(access.clone()).map_err(|error| StartError::Thread(error.to_string()))?;
         let mut worker = Worker { shared, cores: Vec::new(), control: None, inboxes: Vec::new(), log };
@@ -286,7 +287,7 @@ impl Worker {
     pub fn reload(&mut self, settings: Settings, added: Vec<(ListenerSocket, OwnedFd)>) -> Result<(), StartError> {
         let cores = self.cores.len();
         let access = settings.log.access.clone();
-        let snapshot = Snapshot::build(settings, cores, Some(&self.shared.snapshot()));
+        let snapshot = Snapshot::build(settings, cores, Some(&self.shared.snapshot())).map_err(StartError::Tls)?;
         // Settings first: a core closes listeners that its settings do not name.
         self.shared.publish(Arc::new(snapshot));
         for (core, sockets) in by_core(added, cores) {
@@ -362,6 +363,7 @@ pub enum StartError {
     },
     Thread(String),
     Core(String),
+    Tls(ConfigError),
 }
 
 impl fmt::Display for StartError {
@@ -378,6 +380,7 @@ impl fmt::Display for StartError {
             }
             StartError::Thread(why) => write!(f, "cannot start a thread: {why}"),
             StartError::Core(why) => f.write_str(why),
+            StartError::Tls(error) => write!(f, "TLS: {error}"),
         }
     }
 }
@@ -386,6 +389,7 @@ impl Error for StartError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             StartError::NoIoUring(error) => Some(error),
+            StartError::Tls(error) => Some(error),
             StartError::Protocol(_) | StartError::MemoryLock { .. } | StartError::Thread(_) | StartError::Core(_) => {
                 None
             }

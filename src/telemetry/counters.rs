@@ -96,11 +96,15 @@ pub struct CoreCounters {
     pub fields_dropped: Counter,
     pub log_dropped: Counter,
     pub panics: Counter,
+    pub handshakes: Counter,
+    pub handshakes_resumed: Counter,
+    pub handshakes_failed: Counter,
     pub duration: Histogram,
     pub connections: Gauge,
     pub in_flight: Gauge,
     pub waiting: Gauge,
     pub tunnels: Gauge,
+    pub handshaking: Gauge,
 }
 
 impl Default for CoreCounters {
@@ -122,11 +126,15 @@ impl Default for CoreCounters {
             fields_dropped: Counter::default(),
             log_dropped: Counter::default(),
             panics: Counter::default(),
+            handshakes: Counter::default(),
+            handshakes_resumed: Counter::default(),
+            handshakes_failed: Counter::default(),
             duration: Histogram::default(),
             connections: Gauge::default(),
             in_flight: Gauge::default(),
             waiting: Gauge::default(),
             tunnels: Gauge::default(),
+            handshaking: Gauge::default(),
         }
     }
 }

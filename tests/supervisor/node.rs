@@ -30,6 +30,8 @@ pub struct Start<'a> {
     /// Appended to the configuration.
     pub extra: &'a str,
     pub manager: Option<&'a Manager>,
+    /// The program itself with its own worker, in front of this web server.
+    pub server: Option<SocketAddr>,
 }
 
 pub struct Node {
@@ -102,14 +104,18 @@ impl Node {
             std::os::unix::fs::chown(&directory, Some(uid), Some(uid)).unwrap();
         }
         let port = start.port.unwrap_or_else(|| if start.uid.is_some() { unreserved_port() } else { free_port() });
-        let mut binary = std::env::current_exe().unwrap();
+        let mut binary = match start.server {
+            Some(_) => PathBuf::from(env!("CARGO_BIN_EXE_lyre")),
+            None => std::env::current_exe().unwrap(),
+        };
+        let server = start.server.unwrap_or((Ipv4Addr::LOCALHOST, 9).into());
         if start.file_capability {
             let copy = directory.join("lyre");
             fs::copy(&binary, &copy).unwrap();
             binary = copy;
         }
         let text = format!(
-            "# stub: {}\n[nextcloud]\nhosts = [\"cloud.example.com\"]\nservers = [\"127.0.0.1:9\"]\n\
+            "# stub: {}\n[nextcloud]\nhosts = [\"cloud.example.com\"]\nservers = [\"{server}\"]\n\
              [[listener]]\naddress = \"127.0.0.1:{port}\"\nkind = \"http\"\n[worker]\ncores = 2\nhang_timeout = \"300ms\"\n\
              [timeouts]\ndrain = \"5s\"\n[admin]\nsocket = \"run/lyre.sock\"\n{}",
             start.stub, start.extra
@@ -127,7 +133,7 @@ impl Node {
         } else {
             Command::new(&self.binary)
         };
-        command.arg("run").arg(self.directory.join("lyre.toml"));
+        command.arg("run").args(start.server.map(|_| "--config")).arg(self.directory.join("lyre.toml"));
         command.env("LYRE_TEST_SECRET", "x").env_remove("NOTIFY_SOCKET");
         command.stderr(fs::File::create(self.directory.join("log")).unwrap()).stdout(Stdio::null());
         if let Some(uid) = start.uid {
@@ -185,7 +191,17 @@ impl Node {
         ask(self.port).unwrap()
     }
 
-    /// A connection that has sent `request`.
+    /// What the web server behind it says; `None` if the connection broke or there was an error. Refusal panics.
+    pub fn fetch(&self, path: &str) -> Option<String> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: cloud.example.com\r\nConnection: close\r\n\r\n").ok()?;
+        let text = read_all(stream).ok()?;
+        let body = text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+        body.filter(|_| text.starts_with("HTTP/1.1 200 "))
+    }
+
+    /// A connection that has sent `request` and got the first byte of its answer.
     pub fn open(&self, request: &str) -> TcpStream {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
@@ -256,6 +272,33 @@ impl Drop for Node {
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// A web server on a thread of this process: healthy, answers `hello`, and to `/slow` after 300 ms.
+pub fn web_server() -> SocketAddr {
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || serve_one(stream));
+        }
+    });
+    address
+}
+
+fn serve_one(mut stream: TcpStream) -> io::Result<()> {
+    let mut request = [0; 4096];
+    let length = stream.read(&mut request)?;
+    let line = String::from_utf8_lossy(request.get(..length).unwrap_or_default()).into_owned();
+    let body = if line.contains("/status.php") {
+        r#"{"installed":true,"maintenance":false,"needsDbUpgrade":false}"#
+    } else {
+        "hello"
+    };
+    if line.contains("/slow") {
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
 /// Stands in for systemd.

@@ -28,7 +28,10 @@ pub fn worker(arguments: &[OsString]) -> ExitCode {
     let start = receiver.receive::<Order>().unwrap();
     let mut sockets = start.descriptors.into_iter();
     let page = SharedPage::open(sockets.next().unwrap()).unwrap();
-    let Order::Start { bundle, listeners } = start.message else { return ExitCode::FAILURE };
+    let Order::Start { bundle, listeners, has_link } = start.message else { return ExitCode::FAILURE };
+    if has_link {
+        sockets.by_ref().take(2).for_each(drop); // the peers' table and the link: no stub needs them
+    }
     match wish(&bundle) {
         "die" => return ExitCode::from(7),
         "nonsense" => sender.send(&"what?", &[], Duration::ZERO).unwrap(),
@@ -140,6 +143,7 @@ fn status(at_entry: &[i32]) -> String {
         "uid": uid,
         "groups": groups,
         "capabilities": field("CapPrm:"),
+        "memory_lock": nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_MEMLOCK).unwrap().0,
         "bounding": field("CapBnd:"),
         "no_new_privileges": field("NoNewPrivs:"),
         "death_signal": death_signal,

@@ -36,7 +36,17 @@ pub enum DecodeError {
     Version {
         got: u8,
     },
-    /// Version 3 knows type 1 only.
+    /// Version 2: authenticated otherwise than configured (RFC 2338 §5.3.6).
+    AuthType {
+        got: u8,
+    },
+    /// Version 2: another password.
+    Password,
+    /// Version 2: another interval than ours. Both sides will be Active until it is corrected.
+    IntervalMismatch {
+        got_s: u8,
+    },
+    /// Only type 1 exists.
     Type {
         got: u8,
     },
@@ -44,13 +54,13 @@ pub enum DecodeError {
     Checksum,
     /// Zero centiseconds would make every Backup take over at once (erratum 8301).
     Interval,
-    /// Not sent to the VRRP group.
+    /// Not sent to the VRRP group, or multicast where unicast is spoken.
     Destination {
         got: IpAddr,
     },
     /// No address at all (erratum 8299).
     Count,
-    /// Not a node's address: unspecified, loopback, multicast, broadcast; IPv6: not link-local.
+    /// Not a node's address: unspecified, loopback, multicast, broadcast; IPv6: not link-local. Unicast: not a peer.
     Source {
         got: IpAddr,
     },
@@ -68,9 +78,12 @@ impl DecodeError {
             DecodeError::Vrid { .. } => "RouterVrIdErrors",
             DecodeError::Ttl { .. } => "StatisticsIpTtlErrors",
             DecodeError::Version { .. } => "RouterVersionErrors",
+            // RFC 2787 (version 2)
+            DecodeError::AuthType { .. } => "StatsInvalidAuthType",
+            DecodeError::Password => "StatsAuthFailures",
             DecodeError::Type { .. } => "StatisticsRcvdInvalidTypePackets",
             DecodeError::Checksum => "RouterChecksumErrors",
-            DecodeError::Interval => "StatisticsAdvIntervalErrors",
+            DecodeError::Interval | DecodeError::IntervalMismatch { .. } => "StatisticsAdvIntervalErrors",
             DecodeError::Destination { .. } | DecodeError::Count => "StatisticsAddressListErrors",
             DecodeError::Source { .. } => "source_errors",
         }
@@ -88,6 +101,9 @@ impl fmt::Display for DecodeError {
             DecodeError::Length { expected, actual } => write!(f, "{actual} bytes where {expected} belong"),
             DecodeError::Ttl { got } => write!(f, "TTL {got}, not 255"),
             DecodeError::Version { got } => write!(f, "version {got}"),
+            DecodeError::AuthType { got } => write!(f, "authentication type {got}"),
+            DecodeError::Password => f.write_str("wrong password"),
+            DecodeError::IntervalMismatch { got_s } => write!(f, "advert interval {got_s} s is not ours"),
             DecodeError::Type { got } => write!(f, "type {got}"),
             DecodeError::Checksum => f.write_str("wrong checksum"),
             DecodeError::Interval => f.write_str("advert interval 0"),

@@ -1,11 +1,13 @@
-//! VRRP for Lyre: RFC 9568 (version 3, IPv4 and IPv6), later RFC 3768 (version 2).
+//! VRRP for Lyre: RFC 9568 (version 3, IPv4 and IPv6) and RFC 3768 (version 2).
 //!
-//! Reading order: [`params`] (units and formulas), [`packet`] (bytes), [`machine`] (the protocol, pure),
+//! Reading order: [`params`] (units and formulas), [`packet`] (bytes), [`authentication`] (the HMAC trailer of
+//! packets), [`machine`] (the protocol, pure),
 //! [`announce`] (gratuitous ARP and neighbour advertisements as bytes), [`link`] (what the machine needs from an
 //! operating system), [`runner`] (the loop that joins them).
 //! Everything but [`link::linux`] and [`runner`] is free of sockets, clocks and logging.
 
 pub mod announce;
+pub mod authentication;
 pub mod error;
 pub mod link;
 pub mod machine;

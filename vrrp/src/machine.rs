@@ -175,6 +175,26 @@ impl Machine {
         self.check();
     }
 
+    /// Another configured priority, without leaving the state (a reload). Drain [`Machine::poll`] before the next input.
+    ///
+    /// Not for becoming or ceasing to be the owner, who starts differently.
+    pub fn set_priority(&mut self, now: Time, priority: Priority) {
+        debug_assert!((priority == Priority::OWNER) == (self.settings.priority == Priority::OWNER));
+        let phase = std::mem::replace(&mut self.phase, Phase::Initialize);
+        self.phase = match phase {
+            Phase::Active(active) => self.change_priority(active, now, priority),
+            Phase::Backup(backup) => {
+                self.settings.priority = priority;
+                self.reconsider(backup, now)
+            }
+            phase @ (Phase::Initialize | Phase::Stalled(_)) => {
+                self.settings.priority = priority;
+                phase
+            }
+        };
+        self.check();
+    }
+
     /// The next action, in the order they must be done. Call until `None` after every `handle`.
     pub fn poll(&mut self) -> Option<Action> {
         self.actions.pop_front()

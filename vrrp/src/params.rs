@@ -18,6 +18,16 @@ impl Time {
     }
 }
 
+/// Of the protocol. Version 2 counts whole seconds and knows IPv4 only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Version {
+    /// RFC 3768
+    V2,
+    /// RFC 9568
+    #[default]
+    V3,
+}
+
 /// Virtual router identifier, 1..=255 (RFC 9568 §5.2.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Vrid(u8);

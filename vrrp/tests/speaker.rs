@@ -263,6 +263,26 @@ fn a_node_that_cannot_serve_yields_to_one_that_can() {
 }
 
 #[test]
+fn a_new_priority_takes_effect_without_a_change_of_state() {
+    on_a_lan("a_new_priority_takes_effect_without_a_change_of_state", |lan| {
+        let tap = Tap::on(lan);
+        let ((a, mut speaker_a), _b) = pair(lan);
+        let start = tap.now();
+        let transitions = speaker_a.count(&["transition"]);
+        speaker_a.order("priority 200");
+        eventually("adverts with the new priority", SOON, || {
+            [true, false].iter().all(|is_v4| tap.adverts(*is_v4, start).iter().any(|s| s.advert.priority.0 == 200))
+        });
+        let then = tap.now();
+        eventually("ten adverts", SOON, || tap.adverts(true, then).len() > 10 && tap.adverts(false, then).len() > 10);
+        assert_eq!(speaker_a.count(&["transition"]), transitions);
+        assert_eq!(tap.actives(true, start), [a.address_v4()]);
+        assert_eq!(tap.actives(false, start), [a.address_v6()]);
+        assert!(holds(&a));
+    });
+}
+
+#[test]
 fn other_virtual_routers_and_wrong_hop_limits_change_nothing_but_counters() {
     on_a_lan("other_virtual_routers_and_wrong_hop_limits_change_nothing_but_counters", |lan| {
         let ((_a, _speaker_a), (_b, mut speaker_b)) = pair(lan);

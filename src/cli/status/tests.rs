@@ -48,7 +48,7 @@ worker
   2000 requests, 1 retries, 0 waiting for a server, 3.0 KiB in and 1.5 MiB out
 
 pool web
-  10.0.0.21:80 up: last check: 3.2 ms, 2 outstanding, 40 requests
+  10.0.0.21:80 up: 2 outstanding, 40 requests, last check: 3.2 ms
   10.0.0.22:80 down: last error: refused[31m
 
 transitions

@@ -95,18 +95,16 @@ fn vip<'a>(
 
 /// One router per family that `vip` has addresses of.
 fn add_routers(c: &mut Context, vip: &Vip, routers: &mut Vec<VirtualRouter>) {
-    let families: [(&str, fn(&&IpNet) -> bool); 2] =
-        [("v4", |network| network.addr().is_ipv4()), ("v6", |network| network.addr().is_ipv6())];
-    for (family, is_of_family) in families {
-        let addresses: Vec<IpNet> = vip.addresses.iter().filter(is_of_family).copied().collect();
+    for (family, is_v4) in [("v4", true), ("v6", false)] {
+        let addresses: Vec<IpNet> = vip.addresses.iter().filter(|a| a.addr().is_ipv4() == is_v4).copied().collect();
         let (false, Some((item, vrid))) = (addresses.is_empty(), &vip.vrid) else { continue };
         if addresses.len() > ADDRESSES_MAX {
             let message = format!("{} addresses are more than one advert carries ({ADDRESSES_MAX})", addresses.len());
             item.error(&mut c.f, message, "Make a second [[vip]] with another vrid.");
         }
         let same = |router: &&VirtualRouter| {
-            let other_family = router.addresses.first().is_some_and(|network| is_of_family(&network));
-            router.vrid == *vrid && router.interface == vip.interface && other_family
+            let same_family = router.addresses.first().is_some_and(|first| first.addr().is_ipv4() == is_v4);
+            router.vrid == *vrid && router.interface == vip.interface && !vip.interface.is_empty() && same_family
         };
         if let Some(other) = routers.iter().find(same) {
             let number = other.name.trim_start_matches("vip").split('-').next().unwrap_or("");

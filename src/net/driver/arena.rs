@@ -128,6 +128,19 @@ impl Arena {
         unsafe { std::slice::from_raw_parts(self.address(id).wrapping_add(start as usize), (end - start) as usize) }
     }
 
+    /// Like [`Arena::bytes`], to be worked on in place.
+    ///
+    /// # Safety
+    ///
+    /// The caller must be the only holder of the buffer and must not look at it otherwise while the slice lives.
+    #[allow(clippy::mut_from_ref)] // the arena is a table of buffers: exclusive is the buffer, not the table
+    pub(super) unsafe fn bytes_mut(&self, id: u16) -> &mut [u8] {
+        let Some(filled) = self.filled.get(usize::from(id)) else { return &mut [] };
+        let (start, end) = (filled.start.get(), filled.end.get());
+        // SAFETY: as in `bytes`; exclusive by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.address(id).wrapping_add(start as usize), (end - start) as usize) }
+    }
+
     /// Drops the first `n` unread bytes; `n` larger than the rest leaves none.
     pub(super) fn advance(&self, id: u16, n: usize) {
         if let Some(filled) = self.filled.get(usize::from(id)) {

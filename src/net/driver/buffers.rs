@@ -1,5 +1,7 @@
 //! Receive buffers. A [`Chunk`] is a filled one on its way through the core; dropping it brings the buffer home.
 
+#![allow(unsafe_code)]
+
 use super::arena::Arena;
 use std::cell::{Cell, RefCell};
 use std::ops::Deref;
@@ -40,6 +42,17 @@ impl Chunk {
     /// A buffer the kernel filled; the caller gives up its claim to `id`.
     pub(super) fn provided(id: u16, arena: &Rc<Arena>) -> Chunk {
         Chunk { storage: Storage::Provided(id, arena.clone()), start: 0, end: 0 }
+    }
+
+    /// The unread bytes, to be worked on in place.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let range = self.start as usize..self.end as usize;
+        match &mut self.storage {
+            Storage::None => &mut [],
+            Storage::Heap(buffer, _) => buffer.get_mut(range).unwrap_or(&mut []),
+            // SAFETY: a chunk is the only holder of its buffer, and it is borrowed mutably.
+            Storage::Provided(id, arena) => unsafe { arena.bytes_mut(*id) },
+        }
     }
 
     /// Drops the first `n` bytes; `n` larger than the rest leaves it empty.

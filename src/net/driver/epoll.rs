@@ -138,7 +138,7 @@ async fn run(driver: Rc<Epoll>) {
     loop {
         clock::refresh();
         let turn = driver.turn();
-        if turn.is_ok_and(|is_busy| is_busy) {
+        if turn.is_ok_and(|is_busy| is_busy) || !super::may_sleep() {
             glommio::executor().yield_now().await;
             continue;
         }

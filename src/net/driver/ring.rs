@@ -243,7 +243,7 @@ async fn run(ring: Rc<Ring>) {
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     loop {
         clock::refresh();
-        if ring.turn() {
+        if ring.turn() || !super::may_sleep() {
             glommio::executor().yield_now().await;
             continue;
         }

@@ -1,143 +1,17 @@
 //! One body per behaviour, run against every driver the kernel allows: they must not differ.
 
 use super::*;
-use glommio::{LocalExecutor, spawn_local};
+use crate::net::stream::Stream;
+use crate::net::testing::*;
+use glommio::spawn_local;
 use socket2::SockRef;
 use std::cell::Cell;
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
-/// Runs `body` once per driver, each on an executor of its own thread, and demands that it leaves nothing behind.
-fn on_each_driver<F: Future<Output = ()> + 'static>(body: fn(Driver) -> F) {
-    on(Kind::Epoll, || Driver::start(Kind::Epoll), body);
-    on(Kind::Ring, || Driver::start(Kind::Ring), body);
-}
-
 /// The same for a ring with hardly any buffers.
 fn on_a_starved_ring<F: Future<Output = ()> + 'static>(body: fn(Driver) -> F) {
     on(Kind::Ring, || ring::Ring::start(Some(2)).map(DriverKind::Ring).map(Driver), body);
-}
-
-fn on<F: Future<Output = ()> + 'static>(kind: Kind, start: fn() -> io::Result<Driver>, body: fn(Driver) -> F) {
-    let run = move || {
-        LocalExecutor::default().run(async move {
-            let driver = match start() {
-                Ok(driver) => driver,
-                Err(error) => return println!("skipped on {kind:?}: {error}"),
-            };
-            assert_eq!(driver.kind(), kind);
-            body(driver.clone()).await;
-            assert_quiet(&driver).await;
-        });
-    };
-    std::thread::spawn(run).join().unwrap_or_else(|_| panic!("failed on {kind:?}"));
-}
-
-/// Everything is closed, every buffer at home, no operation in flight.
-async fn assert_quiet(driver: &Driver) {
-    let give_up = Instant::now() + SOON;
-    loop {
-        let usage = driver.usage();
-        if usage == (Usage { starved: usage.starved, ..Usage::default() }) {
-            return;
-        }
-        assert!(Instant::now() < give_up, "left behind: {usage:?}");
-        glommio::timer::sleep(Duration::from_millis(1)).await;
-    }
-}
-
-const SOON: Duration = Duration::from_secs(10);
-
-fn listening() -> (OwnedFd, SocketAddr) {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener.into(), address)
-}
-
-/// Two ends of one TCP connection, both on `driver`.
-async fn pair(driver: &Driver) -> (Socket, Socket) {
-    let (fd, address) = listening();
-    let listener = driver.listen(fd).unwrap();
-    let near = driver.connect(address, None, SOON).await.unwrap();
-    let (far, peer) = listener.accept().await.unwrap().unwrap();
-    assert_eq!(peer, near.local_addr().unwrap());
-    (near, far)
-}
-
-/// One end on `driver`, the other a plain blocking socket.
-fn half_pair(driver: &Driver) -> (Socket, std::net::TcpStream) {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let far = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (near, _) = listener.accept().unwrap();
-    (driver.adopt(near.into()).unwrap(), far)
-}
-
-/// A stream of bytes both ends can compute: position and seed decide.
-fn pattern(seed: u8, at: usize, length: usize) -> Vec<u8> {
-    (at..at + length).map(|n| (n as u8).wrapping_mul(31) ^ (n >> 8) as u8 ^ seed).collect()
-}
-
-/// Polls `future` once; what is pending is dropped.
-async fn once<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = std::pin::pin!(future);
-    poll_fn(|cx| match future.as_mut().poll(cx) {
-        Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending => Poll::Ready(None),
-    })
-    .await
-}
-
-/// Sends `total` pattern bytes by every send call in turn.
-async fn send_pattern(socket: &Socket, seed: u8, total: usize, random: &mut fastrand::Rng) {
-    let mut at = 0;
-    while at < total {
-        let length = random.usize(1..100_000).min(total - at);
-        let bytes = pattern(seed, at, length);
-        if random.bool() {
-            let (result, back) = socket.send(bytes).await;
-            result.unwrap();
-            assert_eq!(back.len(), length, "the vector comes back whole");
-        } else {
-            let mut rest = &bytes[..];
-            while !rest.is_empty() {
-                let sent = poll_fn(|cx| socket.poll_send(cx, rest)).await.unwrap();
-                rest = &rest[sent..];
-            }
-        }
-        at += length;
-    }
-}
-
-/// Receives to the end by random receive calls, dropping some of them half way, and checks every byte.
-async fn receive_pattern(socket: &Socket, seed: u8, random: &mut fastrand::Rng) -> usize {
-    let mut at = 0;
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let room = random.usize(1..=buffer.len());
-        let bytes = match random.u8(0..6) {
-            0 | 1 => socket.recv().await.unwrap().to_vec(),
-            2 | 3 => {
-                let count = poll_fn(|cx| socket.poll_recv_into(cx, &mut buffer[..room])).await.unwrap();
-                buffer[..count].to_vec()
-            }
-            4 => match once(socket.recv()).await {
-                Some(chunk) => chunk.unwrap().to_vec(),
-                None => continue,
-            },
-            _ => match once(poll_fn(|cx| socket.poll_recv_into(cx, &mut buffer[..room]))).await {
-                Some(count) => buffer[..count.unwrap()].to_vec(),
-                None => {
-                    glommio::executor().yield_now().await;
-                    continue;
-                }
-            },
-        };
-        if bytes.is_empty() {
-            return at;
-        }
-        assert_eq!(bytes, pattern(seed, at, bytes.len()), "bytes at {at}");
-        at += bytes.len();
-    }
 }
 
 #[test]
@@ -180,13 +54,13 @@ async fn exchange_patterns(driver: Driver) {
         for (socket, side) in [(near, 0), (far, 100)] {
             let mut random = fastrand::Rng::with_seed(seed ^ u64::from(connection + side));
             let total = random.usize(0..3_000_000);
-            let socket = Rc::new(socket);
+            let socket = Rc::new(Stream::Plain(socket));
             let sender = socket.clone();
             let (mine, theirs) = (connection + side, connection + 100 - side);
             let mut choices = random.fork();
             tasks.push(spawn_local(async move {
                 send_pattern(&sender, mine, total, &mut choices).await;
-                sender.shutdown_write();
+                sender.shutdown_write().await;
                 total
             }));
             tasks.push(spawn_local(async move { receive_pattern(&socket, theirs, &mut random).await }));

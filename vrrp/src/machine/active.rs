@@ -171,6 +171,13 @@ impl Machine {
         Phase::Active(active)
     }
 
+    pub(super) fn change_priority(&mut self, mut active: Active, now: Time, priority: Priority) -> Phase {
+        let before = self.advertised(&active);
+        self.settings.priority = priority;
+        self.readvertise(&mut active, now, before);
+        Phase::Active(active)
+    }
+
     pub(super) fn hand_over(&mut self, mut active: Active, now: Time) -> Phase {
         let before = self.advertised(&active);
         active.handing_over.get_or_insert(now);

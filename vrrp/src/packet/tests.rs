@@ -1,5 +1,7 @@
 //! Golden vectors of `tests/vectors/vrrp`, every truncation of them, every malformed packet we know of, round trips.
 
+use super::checksum::pseudo_header_sum;
+use super::ipv4::IPV4_HEADER_BYTES;
 use super::*;
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -9,26 +11,28 @@ use std::path::PathBuf;
 fn every_vector_decodes_to_what_stands_beside_its_bytes() {
     let mut seen = 0;
     for vector in vectors() {
-        let outcome = decode(&vector.bytes, &vector.carrier);
+        let outcome = vector.dialect().decode(&vector.bytes, &vector.carrier);
         match vector.expected() {
             Err(error) => assert_eq!(format!("{:?}", outcome.unwrap_err()), error, "{}", vector.name),
             Ok(expected) => {
-                let (advert, form) = outcome.unwrap_or_else(|error| panic!("{}: {error}", vector.name));
+                let Received { advert, checksum: form, .. } =
+                    outcome.unwrap_or_else(|error| panic!("{}: {error}", vector.name));
                 assert_eq!((&advert, form), (&expected.0, expected.1), "{}", vector.name);
-                let encoded = advert.encode(vector.carrier.source, vector.carrier.destination, form);
+                let Carrier { source, destination, .. } = vector.carrier;
+                let encoded = vector.dialect().encode(&advert, source, destination, form);
                 assert_eq!(encoded, vector.bytes, "{}", vector.name);
             }
         }
         seen += 1;
     }
-    assert!(seen >= 7, "{seen} vectors");
+    assert!(seen >= 10, "{seen} vectors");
 }
 
 #[test]
 fn every_truncation_of_every_vector_is_refused() {
     for vector in vectors() {
         for length in 0..vector.bytes.len() {
-            let error = decode(&vector.bytes[..length], &vector.carrier).unwrap_err();
+            let error = vector.dialect().decode(&vector.bytes[..length], &vector.carrier).unwrap_err();
             let expected = vector.bytes.len();
             if length < HEADER_BYTES {
                 assert_eq!(error, DecodeError::Truncated { have: length }, "{}", vector.name);
@@ -184,6 +188,120 @@ fn adverts_with_255_addresses_fit() {
 }
 
 #[test]
+fn version_2_refuses_what_is_not_its_own() {
+    use DecodeError::{AuthType, Count, IntervalMismatch, Length, Password, Type, Version};
+    type Change = fn(&mut Vec<u8>);
+    #[rustfmt::skip]
+    let rows: Vec<(&str, Change, DecodeError)> = vec![
+        ("version 3",                 |m| { m[0] = 0x31; m.truncate(12) },  Version { got: 3 }),
+        ("wrong password",            |m| m[19] ^= 1,                       Password),
+        ("first byte of it wrong",    |m| m[12] ^= 0x80,                    Password),
+        ("no authentication",         |m| { m[4] = 0; m[12..].fill(0) },    AuthType { got: 0 }),
+        ("authentication header",     |m| m[4] = 2,                         AuthType { got: 2 }),
+        ("authentication type 3",     |m| m[4] = 3,                         AuthType { got: 3 }),
+        ("interval 0",                |m| m[5] = 0,                         IntervalMismatch { got_s: 0 }),
+        ("interval 2",                |m| m[5] = 2,                         IntervalMismatch { got_s: 2 }),
+        ("interval 255",              |m| m[5] = 255,                       IntervalMismatch { got_s: 255 }),
+        ("type 2",                    |m| m[0] = 0x22,                      Type { got: 2 }),
+        ("password cut off",          |m| m.truncate(12),                   Length { expected: 20, actual: 12 }),
+        ("no address",                |m| { m[3] = 0; m.drain(8..12); },    Count),
+    ];
+    for (name, change, expected) in rows {
+        let mut message = v2().encode(&good(), carrier_v4().source, GROUP_V4.into(), Checksum::Message);
+        change(&mut message);
+        message[6..8].fill(0);
+        let checksum = (!fold(sum(&message))).to_be_bytes();
+        message[6..8].copy_from_slice(&checksum);
+        assert_eq!(v2().decode(&message, &carrier_v4()), Err(expected), "{name}");
+    }
+    let mut message = v2().encode(&good(), carrier_v4().source, GROUP_V4.into(), Checksum::Message);
+    message[7] ^= 1;
+    assert_eq!(v2().decode(&message, &carrier_v4()), Err(DecodeError::Checksum), "checksum");
+}
+
+#[test]
+fn version_2_without_a_password_refuses_one() {
+    let plain = Dialect { wire: Wire::V2 { interval: SECOND, password: None }, ..Dialect::default() };
+    let message = v2().encode(&good(), carrier_v4().source, GROUP_V4.into(), Checksum::Message);
+    assert_eq!(plain.decode(&message, &carrier_v4()), Err(DecodeError::AuthType { got: 1 }));
+}
+
+#[test]
+fn version_2_does_not_exist_over_ipv6() {
+    let message = v2().encode(&good_v6(), carrier_v6().source, GROUP_V6.into(), Checksum::Message);
+    assert_eq!(v2().decode(&message, &carrier_v6()), Err(DecodeError::Version { got: 2 }));
+}
+
+#[test]
+fn passwords_are_cut_to_eight_bytes_and_padded_with_zero() {
+    assert_eq!(Password::new(b"123456789"), Password(*b"12345678"));
+    assert_eq!(Password::new(b"abc"), Password(*b"abc\0\0\0\0\0"));
+    assert_eq!(format!("{:?}", Password::new(b"secret")), "Password(..)");
+}
+
+#[test]
+fn unicast_believes_its_peers_only_and_within_their_ttl() {
+    let (near, far) = (IpAddr::from([10, 77, 0, 1]), IpAddr::from([192, 0, 2, 7]));
+    let peers = vec![Peer { address: near, ttl: 255..=255 }, Peer { address: far, ttl: 250..=254 }];
+    let dialect = Dialect { peers: Peers::Unicast(peers), ..Dialect::default() };
+    let ours = IpAddr::from([10, 77, 0, 2]);
+    let group = IpAddr::V4(GROUP_V4);
+    #[rustfmt::skip]
+    let rows = [
+        (near, ours, 255, None),
+        (near, ours, 254, Some(DecodeError::Ttl { got: 254 })),
+        (far, ours, 254, None),
+        (far, ours, 250, None),
+        (far, ours, 249, Some(DecodeError::Ttl { got: 249 })),
+        (far, ours, 255, Some(DecodeError::Ttl { got: 255 })),
+        (near, group, 255, Some(DecodeError::Destination { got: group })),
+        (IpAddr::from([10, 77, 0, 9]), ours, 255, Some(DecodeError::Source { got: IpAddr::from([10, 77, 0, 9]) })),
+    ];
+    for (source, destination, ttl, expected) in rows {
+        let message = dialect.encode(&good(), source, destination, Checksum::Pseudo);
+        let outcome = dialect.decode(&message, &Carrier { source, destination, ttl });
+        assert_eq!(outcome.err(), expected, "{source} to {destination}, TTL {ttl}");
+    }
+}
+
+#[test]
+fn an_hmac_trailer_is_told_by_its_exact_length_and_only_where_configured() {
+    let with = Dialect { has_trailer: true, ..Dialect::default() };
+    for (carrier, advert) in [(carrier_v4(), good()), (carrier_v6(), good_v6())] {
+        let mut message = advert.encode(carrier.source, carrier.destination, Checksum::Pseudo);
+        let expected = message.len();
+        assert_eq!(with.decode(&message, &carrier).map(|received| received.trailer), Ok(None));
+        message.extend_from_slice(&[7; 28]);
+        if carrier.source.is_ipv6() {
+            // as the kernel does it: over everything
+            message[6..8].fill(0);
+            let pseudo = pseudo_header_sum(carrier.source, carrier.destination, message.len());
+            let checksum = (!fold(pseudo + sum(&message))).to_be_bytes();
+            message[6..8].copy_from_slice(&checksum);
+        }
+        let received = with.decode(&message, &carrier).unwrap();
+        assert_eq!((received.advert, received.trailer), (advert, Some([7; 28])));
+        let actual = message.len();
+        assert_eq!(decode(&message, &carrier), Err(DecodeError::Length { expected, actual }));
+        message.pop();
+        assert_eq!(with.decode(&message, &carrier), Err(DecodeError::Length { expected, actual: actual - 1 }));
+    }
+}
+
+#[test]
+fn the_checksum_form_mirrors_the_peer_only_when_automatic() {
+    let mut choice = ChecksumChoice::AUTO;
+    assert_eq!(choice.to_send(), Checksum::Pseudo);
+    choice.hear(Checksum::Message);
+    assert_eq!(choice.to_send(), Checksum::Message);
+    choice.hear(Checksum::Pseudo);
+    assert_eq!(choice.to_send(), Checksum::Pseudo);
+    let mut fixed = ChecksumChoice::Always(Checksum::Message);
+    fixed.hear(Checksum::Pseudo);
+    assert_eq!(fixed.to_send(), Checksum::Message);
+}
+
+#[test]
 fn decoding_what_was_encoded_yields_the_same_advert() {
     let mut random = Random(1);
     for _ in 0..20_000 {
@@ -238,11 +356,22 @@ fn every_error_has_a_counter_and_a_sentence() {
     let all = [
         Truncated { have: 0 }, Ipv4Header, Fragment, Protocol { got: 1 }, Vrid { got: 0 },
         Length { expected: 1, actual: 2 }, Ttl { got: 1 }, Version { got: 1 }, Type { got: 2 }, Checksum, Interval,
-        Destination { got }, Count, Source { got },
+        Destination { got }, Count, Source { got }, AuthType { got: 2 }, Password, IntervalMismatch { got_s: 2 },
     ];
     let sentences: std::collections::HashSet<String> = all.iter().map(|error| error.to_string()).collect();
     assert_eq!(sentences.len(), all.len());
     assert!(all.iter().all(|error| !error.counter().is_empty()));
+}
+
+const SECOND: Centis = Centis::new(100).unwrap();
+
+fn v2() -> Dialect {
+    let password = Some(Password::new(b"12345678"));
+    Dialect { wire: Wire::V2 { interval: SECOND, password }, ..Dialect::default() }
+}
+
+fn neighbour(address: &str) -> Peer {
+    Peer { address: address.parse().unwrap(), ttl: 255..=255 }
 }
 
 fn good() -> Advert {
@@ -317,6 +446,20 @@ struct Vector {
 }
 
 impl Vector {
+    fn dialect(&self) -> Dialect {
+        let field = |name: &str| self.fields.get(name).map(String::as_str);
+        let wire = match field("version") {
+            Some("2") => Wire::V2 {
+                interval: Centis::new(field("interval_cs").unwrap().parse().unwrap()).unwrap(),
+                password: field("password").map(|text| Password::new(text.as_bytes())),
+            },
+            Some(_) | None => Wire::V3,
+        };
+        let peers = field("peers")
+            .map_or(Peers::Multicast, |peers| Peers::Unicast(peers.split_whitespace().map(neighbour).collect()));
+        Dialect { wire, peers, has_trailer: false }
+    }
+
     /// The advert and form, or the debug form of the error.
     fn expected(&self) -> Result<(Advert, Checksum), String> {
         if let Some(error) = self.fields.get("error") {

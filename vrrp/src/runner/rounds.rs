@@ -231,26 +231,30 @@ impl Rounds {
     fn reload(&mut self, routers: Vec<Router>) {
         let mut opened = Vec::with_capacity(routers.len());
         for router in routers {
-            let stays = self.stations.iter().any(|station| *station.router() == router);
+            let stays = self.stations.iter().any(|station| station.can_become(&router));
             match if stays { Ok(None) } else { open_station(router.clone()).map(Some) } {
                 Ok(station) => opened.push((router, station)),
                 Err(error) => return self.journal.note(&router.name.as_str().into(), Remark::Trouble(error, 0)),
             }
         }
-        let mut old = std::mem::take(&mut self.stations);
-        let mut new = Vec::with_capacity(opened.len());
-        for (router, station) in opened {
-            match old.iter().position(|station| *station.router() == router) {
-                Some(index) => new.push(old.swap_remove(index)),
-                None => new.extend(station),
+        self.tell(); // under the old numbers
+        let mut leaving = std::mem::take(&mut self.stations);
+        for (router, fresh) in opened {
+            match leaving.iter().position(|station| station.can_become(&router)) {
+                Some(index) => {
+                    let mut station = leaving.swap_remove(index);
+                    station.set_priority(now(), router.settings.priority);
+                    self.stations.push(station);
+                }
+                None => self.stations.extend(fresh),
             }
         }
-        self.stations = old;
-        for station in &mut self.stations {
+        for mut station in leaving {
             station.input(now(), Input::Shutdown);
+            while let Some(remark) = station.next_remark() {
+                self.journal.note(station.name(), remark);
+            }
         }
-        self.tell();
-        self.stations = new;
         for station in &mut self.stations {
             station.input(now(), Input::Health(self.health));
         }

@@ -1,5 +1,8 @@
 //! One virtual router on its link: feeds the machine what the link says, does on the link what the machine says.
 
+#[cfg(test)]
+mod tests;
+
 use super::journal::Remark;
 use super::{Counters, Drops, Router, RouterStatus};
 use crate::announce;
@@ -60,11 +63,17 @@ struct HeardAdvert {
 /// What was logged already and need not be again.
 #[derive(Default)]
 struct Quiet {
-    trouble: Option<(&'static str, Time)>,
-    repeated: u64,
+    /// One entry an operation, so as many as there are texts in `link`.
+    troubles: Vec<Trouble>,
     dropped: Option<DecodeError>,
     losing_advert: Option<Time>,
     mismatch: Option<Time>,
+}
+
+struct Trouble {
+    operation: &'static str,
+    logged: Time,
+    repeated: u64,
 }
 
 impl<L: Link> Station<L> {
@@ -88,6 +97,24 @@ impl<L: Link> Station<L> {
 
     pub(super) fn router(&self) -> &Router {
         &self.router
+    }
+
+    /// Whether it differs from `router` in nothing but a priority that may change on the way.
+    pub(super) fn can_become(&self, router: &Router) -> bool {
+        let (own, other) = (self.router.settings.priority, router.settings.priority);
+        let is_owner = |priority| priority == Priority::OWNER;
+        let mut same = router.clone();
+        same.settings.priority = own;
+        same == self.router && is_owner(own) == is_owner(other)
+    }
+
+    /// Follows a reload that changed the priority, without leaving the state.
+    pub(super) fn set_priority(&mut self, now: Time, priority: Priority) {
+        if priority != self.router.settings.priority {
+            self.router.settings.priority = priority;
+            self.machine.set_priority(now, priority);
+            self.act(now);
+        }
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
@@ -343,14 +370,19 @@ impl<L: Link> Station<L> {
         }
     }
 
+    /// Keeps an error for the log, unless the same operation failed a moment ago; then it is only counted.
     fn complain(&mut self, now: Time, error: LinkError) {
-        let is_known = |(operation, at): (&str, Time)| operation == error.operation && now.since(at) < TROUBLE_PERIOD;
-        if self.quiet.trouble.is_some_and(is_known) {
-            self.quiet.repeated += 1;
-            return;
+        let known = self.quiet.troubles.iter_mut().find(|trouble| trouble.operation == error.operation);
+        let mut repeated = 0;
+        match known {
+            Some(trouble) if now.since(trouble.logged) < TROUBLE_PERIOD => return trouble.repeated += 1,
+            Some(trouble) => {
+                repeated = std::mem::take(&mut trouble.repeated);
+                trouble.logged = now;
+            }
+            None => self.quiet.troubles.push(Trouble { operation: error.operation, logged: now, repeated: 0 }),
         }
-        self.quiet.trouble = Some((error.operation, now));
-        self.remarks.push_back(Remark::Trouble(error, std::mem::take(&mut self.quiet.repeated)));
+        self.remarks.push_back(Remark::Trouble(error, repeated));
     }
 }
 
@@ -369,10 +401,11 @@ impl Drops {
             DecodeError::Vrid { .. } => &mut self.vrid,
             DecodeError::Truncated { .. } | DecodeError::Ipv4Header | DecodeError::Length { .. } => &mut self.length,
             DecodeError::Ttl { .. } => &mut self.ttl,
-            DecodeError::Version { .. } => &mut self.version,
+            // The speaker asks for version 3 only, where nothing of this kind can be reported.
+            DecodeError::Version { .. } | DecodeError::AuthType { .. } | DecodeError::Password => &mut self.version,
             DecodeError::Type { .. } => &mut self.kind,
             DecodeError::Checksum => &mut self.checksum,
-            DecodeError::Interval => &mut self.interval,
+            DecodeError::Interval | DecodeError::IntervalMismatch { .. } => &mut self.interval,
             DecodeError::Destination { .. } | DecodeError::Count => &mut self.address_list,
             DecodeError::Source { .. } => &mut self.source,
             DecodeError::Fragment | DecodeError::Protocol { .. } => &mut self.ip,

@@ -108,7 +108,7 @@ impl Netlink {
         let mut message = Message::begin(&mut self.request, libc::RTM_GETLINK, libc::NLM_F_REQUEST, sequence);
         message.bytes.extend_from_slice(&[0; LINK_BYTES]);
         message.attribute(IFLA_EXT_MASK, &RTEXT_FILTER_SKIP_STATS.to_ne_bytes());
-        message.attribute(IFLA_IFNAME, &[name.as_bytes(), &[0]].concat());
+        message.attribute(IFLA_IFNAME, name.as_bytes());
         message.end();
         let mut found = None;
         match self.exchange(|kind, body| {

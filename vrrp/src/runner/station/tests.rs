@@ -1,0 +1,247 @@
+//! A station on a scripted link: what it does there, in which order, and what it counts.
+
+use super::*;
+use crate::machine::{Preempt, Settings};
+use crate::packet::{Family, GROUP_V4};
+use crate::params::{Centis, Vrid};
+use std::io;
+use std::net::Ipv4Addr;
+
+const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
+const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+
+/// Keeps what was asked of it and answers from its fields.
+#[derive(Default)]
+struct Script {
+    survey: Survey,
+    is_broken: bool,
+    queue: VecDeque<Vec<u8>>,
+    done: Vec<&'static str>,
+    sent: Vec<Vec<u8>>,
+}
+
+impl Link for Script {
+    fn survey(&mut self) -> Result<Survey, LinkError> {
+        self.answer("look")?;
+        Ok(self.survey.clone())
+    }
+
+    fn receive<'a>(&mut self, buffer: &'a mut [u8]) -> Result<Option<Datagram<'a>>, LinkError> {
+        let Some(bytes) = self.queue.pop_front() else { return Ok(None) };
+        let place = &mut buffer[..bytes.len()];
+        place.copy_from_slice(&bytes);
+        Ok(Some(Datagram { bytes: place, carrier: None, received: at(1) }))
+    }
+
+    fn send(&mut self, advert: &[u8]) -> Result<(), LinkError> {
+        self.done.push("send");
+        self.sent.push(advert.to_vec());
+        self.answer("send")
+    }
+
+    fn hold_addresses(&mut self) -> Result<(), LinkError> {
+        self.done.push("hold");
+        self.answer("hold")
+    }
+
+    fn drop_addresses(&mut self) -> Result<(), LinkError> {
+        self.done.push("drop");
+        self.answer("drop")
+    }
+
+    fn announce(&mut self, frame: &[u8]) -> Result<(), LinkError> {
+        assert_eq!(frame.len(), 42);
+        self.done.push("announce");
+        self.answer("announce")
+    }
+
+    fn descriptor(&self) -> Option<RawFd> {
+        None
+    }
+
+    fn is_concerned(&self, _: &Change) -> bool {
+        true
+    }
+}
+
+impl Script {
+    fn answer(&self, operation: &'static str) -> Result<(), LinkError> {
+        let broken = || LinkError::new(operation, "eth0", io::Error::from_raw_os_error(libc::EPERM));
+        if self.is_broken { Err(broken()) } else { Ok(()) }
+    }
+}
+
+fn at(milliseconds: u64) -> Time {
+    Time(milliseconds * 1_000_000)
+}
+
+fn router() -> Router {
+    let settings = Settings {
+        vrid: Vrid::new(51).unwrap(),
+        family: Family::V4,
+        priority: Priority(254),
+        advert_interval: Centis::new(10).unwrap(),
+        down_adverts: 3,
+        preempt: Preempt::Never,
+        addresses: vec![VIP.into()],
+    };
+    Router {
+        name: "vip".to_owned(),
+        interface: "eth0".to_owned(),
+        settings,
+        addresses: vec!["10.0.0.100/24".parse().unwrap()],
+        lease: Duration::from_secs(3),
+    }
+}
+
+/// Started at 0 on a usable link.
+fn backup() -> Station<Script> {
+    let survey = Survey { source: Some(OWN), mac: [2, 0, 0, 0, 0, 1], is_forwarding: false, virtual_present: 0 };
+    let mut station = Station::new(router(), Script { survey, ..Script::default() });
+    station.survey(at(0));
+    assert_eq!(station.machine.state(), State::Backup);
+    station
+}
+
+/// Took over after the down interval.
+fn active() -> Station<Script> {
+    let mut station = backup();
+    station.tick(at(301));
+    assert_eq!(station.machine.state(), State::Active);
+    station.link.survey.virtual_present = 1;
+    station
+}
+
+/// A datagram as a raw socket delivers it: IPv4 header with this TTL, then the message.
+fn datagram(ttl: u8, message: &[u8]) -> Vec<u8> {
+    let length = (20 + message.len()) as u16;
+    let mut bytes = vec![0x45, 0xc0];
+    bytes.extend_from_slice(&length.to_be_bytes());
+    bytes.extend_from_slice(&[0, 1, 0, 0, ttl, 112, 0, 0]);
+    bytes.extend_from_slice(&PEER.octets());
+    bytes.extend_from_slice(&GROUP_V4.octets());
+    bytes.extend_from_slice(message);
+    bytes
+}
+
+fn advert(priority: u8) -> Vec<u8> {
+    router().settings.advert(Priority(priority)).encode(PEER.into(), GROUP_V4.into(), Checksum::Pseudo)
+}
+
+fn hear(station: &mut Station<Script>, milliseconds: u64, datagrams: &[Vec<u8>]) {
+    station.link.queue.extend(datagrams.iter().cloned());
+    station.hear(|| at(milliseconds), &mut [0; 4096]);
+}
+
+#[test]
+fn a_take_over_advertises_then_holds_then_announces_both_forms() {
+    let station = active();
+    assert_eq!(station.link.done, ["send", "hold", "announce", "announce"]);
+    assert_eq!(station.counters.adverts_sent, 1);
+    assert_eq!(station.counters.announcements_sent, 2);
+    assert_eq!(station.counters.transitions_to_active, 1);
+    assert!(station.holds_addresses());
+}
+
+#[test]
+fn an_address_that_somebody_removed_is_held_again() {
+    let mut station = active();
+    station.link.survey.virtual_present = 0;
+    station.link.done.clear();
+    station.survey(at(310));
+    assert!(station.link.done.contains(&"hold"), "{:?}", station.link.done);
+}
+
+#[test]
+fn an_address_that_we_dropped_ourselves_is_not_missed() {
+    let mut station = active();
+    hear(&mut station, 310, &[datagram(255, &advert(255))]);
+    assert_eq!(station.machine.state(), State::Backup);
+    assert_eq!(station.link.done.last(), Some(&"drop"));
+    station.link.survey.virtual_present = 0;
+    station.link.done.clear();
+    station.survey(at(311));
+    assert!(station.link.done.is_empty(), "{:?}", station.link.done);
+}
+
+#[test]
+fn every_reason_to_drop_a_datagram_has_its_counter() {
+    let mut station = backup();
+    let with = |at: usize, value: u8| {
+        let mut message = advert(254);
+        message[at] = value;
+        datagram(255, &message)
+    };
+    let bad = [
+        with(1, 52),
+        datagram(255, &advert(254)[..7]),
+        datagram(254, &advert(254)),
+        with(0, 0x41),
+        with(0, 0x32),
+        with(6, 0x55),
+    ];
+    hear(&mut station, 1, &bad);
+    let drops = &station.counters.drops;
+    let counted = [drops.vrid, drops.length, drops.ttl, drops.version, drops.kind, drops.checksum];
+    assert_eq!(counted, [1; 6], "{drops:?}");
+    assert_eq!(station.counters.adverts_received, 0);
+    assert_eq!(station.machine.active_peer(), None);
+}
+
+#[test]
+fn a_peer_with_other_settings_counts_and_is_mentioned_once() {
+    let mut station = backup();
+    while station.next_remark().is_some() {}
+    let mut settings = router().settings;
+    settings.advert_interval = Centis::new(20).unwrap();
+    settings.addresses = vec![Ipv4Addr::new(10, 0, 0, 101).into()];
+    let other = settings.advert(Priority(253)).encode(PEER.into(), GROUP_V4.into(), Checksum::Pseudo);
+    hear(&mut station, 1, &[datagram(255, &other), datagram(255, &other)]);
+    assert_eq!(station.counters.interval_mismatches, 2);
+    assert_eq!(station.counters.address_list_mismatches, 2);
+    assert!(matches!(station.next_remark(), Some(Remark::Mismatch { interval: true, addresses: true, .. })));
+    assert!(station.next_remark().is_none());
+}
+
+#[test]
+fn the_same_refusal_is_mentioned_once_in_a_while() {
+    let mut station = active();
+    while station.next_remark().is_some() {}
+    station.link.is_broken = true;
+    let mentioned = |station: &mut Station<Script>| {
+        std::iter::from_fn(|| station.next_remark()).filter(|r| matches!(r, Remark::Trouble(..))).count()
+    };
+    (1..50).for_each(|n| station.tick(at(301 + n * 100)));
+    assert!(station.counters.send_errors > 10 && station.counters.address_errors > 1, "{:?}", station.counters);
+    assert_eq!(mentioned(&mut station), 3, "one each for sending, holding and announcing");
+    (100..104).for_each(|n| station.tick(at(301 + n * 100)));
+    assert!(mentioned(&mut station) >= 1, "again after ten seconds");
+}
+
+#[test]
+fn a_look_that_fails_counts_as_a_link_that_is_down() {
+    let mut station = active();
+    station.link.is_broken = true;
+    station.survey(at(302));
+    assert_eq!(station.machine.state(), State::Initialize);
+}
+
+#[test]
+fn left_over_addresses_are_kept_until_it_is_clear_whose_they_are() {
+    let survey = Survey { source: Some(OWN), virtual_present: 1, ..Survey::default() };
+    let mut station = Station::new(router(), Script { survey, ..Script::default() });
+    station.survey(at(0));
+    assert!(!station.link.done.contains(&"drop"), "adopted, if nobody else is there");
+    hear(&mut station, 5, &[datagram(255, &advert(253))]);
+    assert!(station.link.done.contains(&"drop"), "{:?}", station.link.done);
+}
+
+#[test]
+fn an_own_advert_that_leaves_late_is_counted() {
+    let mut station = active();
+    station.tick(at(401));
+    assert_eq!(station.counters.late_own_adverts, 0);
+    station.tick(at(590));
+    assert_eq!(station.counters.late_own_adverts, 1);
+}
