@@ -2,12 +2,8 @@
 //! encode comes back.
 #![no_main]
 
-#[path = "../../src/proto/mod.rs"]
-#[allow(dead_code, unreachable_pub, unused_imports)]
-mod proto;
-
 use libfuzzer_sys::fuzz_target;
-use proto::http1::{ChunkDecoder, ChunkError, emit};
+use lyre::proto::http1::{ChunkDecoder, ChunkError, emit};
 
 // Two bytes say where to cut, the rest is what is read.
 fuzz_target!(|input: &[u8]| {

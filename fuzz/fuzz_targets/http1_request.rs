@@ -2,13 +2,9 @@
 //! grammar as a second, plain reading sees it, and writing its parts must give a head that reads the same.
 #![no_main]
 
-#[path = "../../src/proto/mod.rs"]
-#[allow(dead_code, unreachable_pub, unused_imports)]
-mod proto;
-
 use libfuzzer_sys::fuzz_target;
-use proto::http1::exchange::Framing;
-use proto::http1::{BodyLength, Fields, HeadReader, Limits, Parsed, RequestError, emit, parse_request};
+use lyre::proto::http1::exchange::Framing;
+use lyre::proto::http1::{BodyLength, Fields, HeadReader, Limits, Parsed, RequestError, emit, parse_request};
 
 const LIMITS: Limits = Limits { head_bytes_max: 2_000, line_bytes_max: 500, fields_max: 20, target_bytes_max: 300 };
 
@@ -94,7 +90,7 @@ fn check(bytes: &[u8], consumed: usize) {
         Ok(Parsed::Done { head, .. }) => head,
         // What 1.0 ignores, 1.1 judges; the proxy does not forward these fields.
         Err(RequestError::Expectation | RequestError::UpgradeMethod | RequestError::UpgradeBody)
-            if head.version() == proto::http1::Version::Http10 =>
+            if head.version() == lyre::proto::http1::Version::Http10 =>
         {
             return;
         }
@@ -104,7 +100,7 @@ fn check(bytes: &[u8], consumed: usize) {
         (reread.method_bytes(), reread.target(), reread.body()),
         (head.method_bytes(), head.target(), head.body())
     );
-    let parts = |field: proto::http1::FieldLine<'_>| (field.name_bytes().to_vec(), field.value().to_vec());
+    let parts = |field: lyre::proto::http1::FieldLine<'_>| (field.name_bytes().to_vec(), field.value().to_vec());
     let kept: Vec<_> = reread.fields().filter(|field| !is_ours(field.name_bytes())).map(parts).collect();
     assert_eq!(kept, others().map(parts).collect::<Vec<_>>());
 }

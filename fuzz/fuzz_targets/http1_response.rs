@@ -2,14 +2,10 @@
 //! decision must follow from the fields as a second, plain reading sees them.
 #![no_main]
 
-#[path = "../../src/proto/mod.rs"]
-#[allow(dead_code, unreachable_pub, unused_imports)]
-mod proto;
-
 use libfuzzer_sys::fuzz_target;
-use proto::http1::exchange::{Exchange, Framing, Step};
-use proto::http1::response::unfold;
-use proto::http1::{
+use lyre::proto::http1::exchange::{Exchange, Framing, Step};
+use lyre::proto::http1::response::unfold;
+use lyre::proto::http1::{
     BodyLength, Fields, HeadReader, Limits, Method, Parsed, ResponseError, parse_request, parse_response,
 };
 
@@ -73,7 +69,7 @@ fn check(bytes: &[u8], request: &[u8]) {
     match exchange.response_head(&head) {
         Ok(Step::Final(reply)) => {
             assert!(head.status() >= 200);
-            assert!(reply.sent != Framing::Chunked || request.version() == proto::http1::Version::Http11);
+            assert!(reply.sent != Framing::Chunked || request.version() == lyre::proto::http1::Version::Http11);
             let is_unframed = matches!(reply.sent, Framing::None | Framing::Declared(_));
             assert_eq!(is_unframed, reply.received == BodyLength::None);
             exchange.response_done();
