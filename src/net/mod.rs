@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod driver;
 pub mod pool;
+pub mod relay;
 pub mod stream;
 pub mod tls;
 pub mod upstream;

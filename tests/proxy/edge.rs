@@ -51,7 +51,7 @@ impl Edge {
         let address = listeners.bound()[0];
         let (names, descriptors) = listeners.handout();
         let sockets = names.into_iter().zip(descriptors.iter().map(|fd| fd.try_clone_to_owned().unwrap())).collect();
-        let (page, _memfd) = SharedPage::create().unwrap();
+        let (page, _memfd) = SharedPage::create(c"lyre-page").unwrap();
         let worker = Worker::start(settings, Arc::new(page), sockets).unwrap();
         Edge { worker, address, driver }
     }

@@ -137,6 +137,43 @@ fn a_refusal_in_the_middle_of_an_upload_reaches_the_client() {
     });
 }
 
+#[test]
+fn a_client_that_left_frees_the_servers_place() {
+    let origin = Origin::start(|mut peer| {
+        peer.request();
+        // Never answers; the end of the connection is what it waits for.
+        peer.drain();
+    });
+    on_each_driver(&Origin::config(&[&origin], ""), |edge| {
+        let mut client = edge.connect();
+        client.send("GET /poll HTTP/1.1\r\nHost: cloud.test\r\n\r\n");
+        edge.wait("it is at the server", |edge| edge.metric("lyre_server_outstanding") == 1);
+        drop(client);
+        edge.wait("it is forgotten", |edge| edge.metric("lyre_server_outstanding") == 0);
+        edge.wait("counted", |edge| {
+            edge.metric("lyre_http_failed_total{side=\"downstream\",reason=\"client_gone\"}") == 1
+        });
+    });
+}
+
+#[test]
+fn a_request_that_comes_while_the_last_one_is_slow_is_not_lost() {
+    let origin = Origin::answering(|request| {
+        if request.path() == "/slow" {
+            std::thread::sleep(Duration::from_millis(1_200));
+        }
+        ok(request.path())
+    });
+    on_each_driver(&Origin::config(&[&origin], ""), |edge| {
+        let mut client = edge.connect();
+        client.send("GET /slow HTTP/1.1\r\nHost: cloud.test\r\n\r\n");
+        std::thread::sleep(Duration::from_millis(800));
+        client.send("GET /next HTTP/1.1\r\nHost: cloud.test\r\n\r\n");
+        assert_eq!(client.response("GET").text(), "/slow");
+        assert_eq!(client.response("GET").text(), "/next");
+    });
+}
+
 const UPGRADE: &str = "GET /push/ws HTTP/1.1\r\nHost: cloud.test\r\nConnection: keep-alive, Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
