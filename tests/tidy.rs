@@ -9,9 +9,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("proto", &["proto"]),
     ("policy", &["policy", "proto", "config"]),
     ("net", &["net", "config", "telemetry"]),
-    ("serve", &["serve", "net", "policy", "proto", "config", "telemetry"]),
+    ("serve", &["serve", "net", "policy", "proto", "config", "telemetry", "pair", "shared"]),
     ("config", &["config"]),
-    ("control", &["control", "serve", "config", "telemetry", "pair"]),
+    ("control", &["control", "serve", "config", "telemetry", "pair", "shared"]),
     ("demo", &["demo", "control", "config"]),
     ("cli", &["cli", "demo", "control", "serve", "config", "telemetry", "proto", "policy"]),
 ];
