@@ -54,7 +54,11 @@ fuzz_target!(|bytes: &[u8]| {
                 Input::Tick
             }
         };
-        machine.handle(now, input);
+        if what & 0x0f == 13 {
+            machine.set_priority(now, Priority(how.clamp(&1, &254).to_owned()));
+        } else {
+            machine.handle(now, input);
+        }
         let mut actions = 0;
         while let Some(action) = machine.poll() {
             actions += 1;

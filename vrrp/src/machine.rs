@@ -17,17 +17,23 @@
 //!                                           +---------+   sends nothing, listens for one interval
 //! ```
 //!
-//! Beyond the RFC, each with a test of the same words in `machine/tests.rs`:
-//! - healthy nodes do not take the address from each other ([`Preempt::Never`]), not even after a stall;
-//! - a planned or forced release keeps the addresses until the successor is heard;
-//! - the down timer counts from the kernel's receive time, not from the time of reading;
+//! Beyond the RFC, each with tests in `machine/tests.rs` whose names are the rules:
+//! - healthy nodes do not take the address from each other ([`Preempt::Never`]), not even after a stall; a degraded
+//!   Active is relieved by a healthy Backup after the skew time;
+//! - a node that cannot serve, or hands over, advertises 0 and keeps the addresses until the successor is heard;
+//! - the down timer counts from the kernel's receive time, and a node that slept listens for an interval before it
+//!   believes in silence (RFC 9568 §2.5);
 //! - priority 0 counts only from the Active we know (RFC 9568 §6.4.2 takes it from anybody);
 //! - an answer to a losing advert does not move the advert schedule and is not repeated within a quarter interval
-//!   (RFC 9568 §6.4.3 answers each), so that a flood cannot be amplified.
+//!   (RFC 9568 §6.4.3 answers each), so that a flood cannot be amplified;
+//! - a second owner that never yields is given way to (RFC 9568 §8.3.2 only logs), as keepalived does;
+//! - addresses removed by somebody else are put back, five times a minute;
+//! - a node that lost the address by its own fault too often preempts nobody for a while ([`Machine::may_preempt`]).
 
 mod active;
 mod announcing;
 mod backup;
+mod damping;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +41,7 @@ use crate::packet::{Advert, Family};
 use crate::params::{Centis, Priority, Time, Version, Vrid, skew_time, skew_time_v2};
 use active::{Active, Stalled};
 use backup::Backup;
+use damping::Damping;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -53,6 +60,9 @@ pub struct Machine {
     leftover: bool,
     /// The link was up before, so the next start is a return.
     was_up: bool,
+    /// Before this moment the link has not been up for long enough to take the address from anybody.
+    preempts_from: Time,
+    damping: Damping,
     phase: Phase,
     actions: VecDeque<Action>,
 }
@@ -69,6 +79,8 @@ impl Machine {
             has_consent: true,
             leftover: false,
             was_up: false,
+            preempts_from: Time::default(),
+            damping: Damping::default(),
             phase: Phase::Initialize,
             actions: VecDeque::new(),
         }
@@ -144,7 +156,7 @@ impl Machine {
             (Phase::Backup(_), Input::Shutdown) => self.leave_backup(Reason::Shutdown),
 
             (Phase::Active(active), Input::LinkUp { source }) => self.move_source(active, now, source),
-            (Phase::Active(_), Input::LinkDown) => self.leave_active(Reason::LinkDown),
+            (Phase::Active(_), Input::LinkDown) => self.leave_active(now, Reason::LinkDown),
             (Phase::Active(active), Input::Advert { advert, source, received }) => {
                 self.hear_as_active(active, now, advert, source, received.min(now))
             }
@@ -160,7 +172,7 @@ impl Machine {
             (Phase::Active(active), Input::AddressLost) => self.restore_addresses(active, now),
             // We hold them, so they are ours.
             (Phase::Active(active), Input::AddressFound) => Phase::Active(active),
-            (Phase::Active(_), Input::Shutdown) => self.leave_active(Reason::Shutdown),
+            (Phase::Active(_), Input::Shutdown) => self.leave_active(now, Reason::Shutdown),
 
             (Phase::Stalled(mut stalled), Input::LinkUp { source }) => {
                 stalled.active.source = source;
@@ -297,6 +309,9 @@ impl Machine {
     /// Leaves Initialize: the owner becomes Active at once, everybody else listens first (RFC 9568 §6.4.1).
     fn start(&mut self, now: Time, source: IpAddr) -> Phase {
         let reason = if self.was_up { Reason::LinkUp } else { Reason::Started };
+        if self.was_up {
+            self.preempts_from = now.plus(LINK_SETTLES);
+        }
         self.was_up = true;
         if self.settings.priority == Priority::OWNER && self.is_ready(now) {
             return self.take_over(now, source, State::Initialize, reason);
@@ -322,6 +337,12 @@ impl Machine {
                 Hold::HandedOver => false,
                 Hold::Flapping { until } => now >= until,
             }
+    }
+
+    /// Whether this node would take the address from a living Active, if priorities or health call for it. False for
+    /// a while after the link returned, and after the address was lost by our own fault several times.
+    pub fn may_preempt(&self, now: Time) -> bool {
+        self.is_ready(now) && now >= self.preempts_from && !self.damping.forbids_preemption(now)
     }
 
     fn drop_leftover(&mut self) {
@@ -385,6 +406,9 @@ const LONELY_DOWN_INTERVALS: u32 = 3;
 /// A Backup believes an advert interval of up to this many times its own: an unauthenticated advert must not be able
 /// to put it to sleep. The floor is the wire's own 10 ms.
 const LEARNED_FACTOR_MAX: u16 = 10;
+
+/// A link that returned is often about to go again, and switches need a while to forward.
+const LINK_SETTLES: Duration = Duration::from_secs(5);
 
 /// Maps base priorities 254, 253, … to 9, 8, … 1, so that degraded nodes keep their order. Nodes further apart than
 /// eight share the 1 and are ordered by address.
@@ -522,6 +546,11 @@ pub enum Event {
     LosingAdvert {
         source: IpAddr,
         priority: Priority,
+    },
+    /// The loser does not yield: it was answered for five of its down intervals and goes on. As a rule it does not hear
+    /// us (multicast filtered, a firewall, a broken path in one direction). Once per duel.
+    NotHeard {
+        by: IpAddr,
     },
     /// We woke up this late: as Active since our last advert, as Backup after the down timer.
     Stalled {

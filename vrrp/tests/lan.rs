@@ -195,6 +195,9 @@ impl Lan {
         self.calm_down()?;
         // An offer of three down intervals, then a wait of three down intervals of up to four intervals, and some.
         self.advance_to(chaos_end + self.interval * 30)?;
+        if self.is_about_to_change() {
+            return Ok(());
+        }
         let actives = self.judge()?;
         self.is_settled = true;
         self.advance_to(chaos_end + self.interval * 38)?;
@@ -202,6 +205,16 @@ impl Lan {
             return Err("the Active changed in the calm".into());
         }
         Ok(())
+    }
+
+    /// Whether a node became or becomes ready to take the address from a living Active around now: damping and the
+    /// time a returned link needs are longer than most runs.
+    fn is_about_to_change(&self) -> bool {
+        let times = [self.now - self.interval * 12, self.now, self.now + self.interval * 8];
+        self.nodes.iter().any(|node| {
+            let [before, now, after] = times.map(|at| node.machine.may_preempt(Time(at + node.offset)));
+            before != now || now != after
+        })
     }
 
     /// Runs everything that happens before `end`.
@@ -546,8 +559,9 @@ impl Lan {
     }
 
     fn judge_choice<'a>(&self, active: &Node, members: impl Iterator<Item = &'a Node>) -> Result<(), String> {
-        for node in members.filter(|node| !node.machine.is_handed_over()) {
-            if node.health == Health::Able && active.health != Health::Able {
+        for node in members.filter(|node| node.machine.may_preempt(Time(self.now + node.offset))) {
+            let health = node.machine.health();
+            if health == Health::Able && active.health != Health::Able {
                 return Err(format!("{} is able, but {} ({:?}) is Active", node.source, active.source, active.health));
             }
             let preempts = matches!(node.settings.preempt, Preempt::After(_));

@@ -23,7 +23,7 @@ pub(super) struct Active {
     announcing: Announcing,
     /// When the lease has to be extended; `None` without a lease.
     pub(super) refresh: Option<Time>,
-    /// The other owner that does not give way.
+    /// The loser we hear and answer.
     rival: Option<Rival>,
     /// When our addresses were removed by somebody else, oldest first; at most [`LOSSES_MAX`], none older than
     /// [`LOSS_WINDOW`].
@@ -37,10 +37,14 @@ pub(super) struct Offer {
     is_planned: bool,
 }
 
+/// Another Active whose adverts lose against ours, in an unbroken row.
 #[derive(Debug, Clone, Copy)]
 struct Rival {
+    source: IpAddr,
     since: Time,
     last: Time,
+    adverts: u32,
+    is_reported: bool,
 }
 
 /// An Active that woke up after [`Machine::danger`]: it may have been replaced.
@@ -68,6 +72,10 @@ const LOSS_BATCH: Duration = Duration::from_millis(100);
 
 /// How long a node keeps out after its addresses were removed too often.
 const FLAPPING_HOLD: Duration = Duration::from_secs(60);
+
+/// A loser that advertises on for this many of its down intervals, and more than this many adverts, does not hear us.
+const DEAF_DOWN_INTERVALS: u32 = 5;
+const DEAF_ADVERTS: u32 = 5;
 
 impl Active {
     /// Just after the advert, the addresses and the first announcement.
@@ -167,34 +175,54 @@ impl Machine {
             if advert.priority == Priority::OWNER && mine == Priority::OWNER {
                 self.push(Action::Report(Event::TwoOwners { source }));
             }
-            return Phase::Backup(self.step_down(active, advert, source, received, reason));
+            return Phase::Backup(self.step_down(active, now, advert, source, received, reason));
         }
         if advert.priority == Priority::OWNER {
             // We are the other owner, with the higher address.
             self.push(Action::Report(Event::TwoOwners { source }));
-            if self.is_stubborn(&mut active, advert.interval, received) {
-                return Phase::Backup(self.step_down(active, advert, source, received, Reason::Outranked));
-            }
+        }
+        let rival = self.meet_rival(&mut active, advert, source, received);
+        if self.is_stubborn_owner(rival, advert) {
+            return Phase::Backup(self.step_down(active, now, advert, source, received, Reason::Outranked));
         }
         self.answer(&mut active, now, received);
         if active.announcing.contest(now) {
             self.push(Action::Announce);
         }
         self.push(Action::Report(Event::LosingAdvert { source, priority: advert.priority }));
+        self.report_deafness(&mut active, rival, advert);
         Phase::Active(active)
+    }
+
+    /// Takes a losing advert down; a row ends after three intervals of silence.
+    fn meet_rival(&self, active: &mut Active, advert: &Advert, source: IpAddr, received: Time) -> Rival {
+        let silence = self.longer_interval(advert) * 3;
+        let known = active.rival.filter(|rival| rival.source == source && received.since(rival.last) <= silence);
+        let first = Rival { source, since: received, last: received, adverts: 0, is_reported: false };
+        let rival = known.unwrap_or(first);
+        let rival = Rival { last: received.max(rival.last), adverts: rival.adverts.saturating_add(1), ..rival };
+        active.rival = Some(rival);
+        rival
     }
 
     /// Whether a second owner of lower address goes on after it had the time to hear two of our adverts, and 1.2 of the
     /// longer interval to yield: then it never will, and one of us has to be the wiser.
-    fn is_stubborn(&self, active: &mut Active, interval: Centis, received: Time) -> bool {
-        let ours = self.settings.advert_interval.duration();
-        let longer = ours.max(interval.duration());
-        let rival = active.rival.get_or_insert(Rival { since: received, last: received });
-        if received.since(rival.last) > longer * 3 {
-            rival.since = received;
+    fn is_stubborn_owner(&self, rival: Rival, advert: &Advert) -> bool {
+        let patience = self.settings.advert_interval.duration() * 2 + self.longer_interval(advert) * 6 / 5;
+        advert.priority == Priority::OWNER && rival.last.since(rival.since) >= patience
+    }
+
+    fn report_deafness(&mut self, active: &mut Active, rival: Rival, advert: &Advert) {
+        let down = self.settings.active_down_interval(advert.priority, advert.interval);
+        let is_deaf = rival.adverts > DEAF_ADVERTS && rival.last.since(rival.since) >= down * DEAF_DOWN_INTERVALS;
+        if is_deaf && !rival.is_reported {
+            active.rival = Some(Rival { is_reported: true, ..rival });
+            self.push(Action::Report(Event::NotHeard { by: rival.source }));
         }
-        rival.last = received;
-        received.since(rival.since) >= ours * 2 + longer * 6 / 5
+    }
+
+    fn longer_interval(&self, advert: &Advert) -> Duration {
+        self.settings.advert_interval.max(advert.interval).duration()
     }
 
     /// Tells a loser who is Active: at once, unless our last advert already did or went out within a quarter of an
@@ -207,7 +235,18 @@ impl Machine {
     }
 
     /// The loser's side: the addresses go before anything else, and nothing is announced.
-    fn step_down(&mut self, active: Active, advert: &Advert, from: IpAddr, received: Time, reason: Reason) -> Backup {
+    fn step_down(
+        &mut self,
+        active: Active,
+        now: Time,
+        advert: &Advert,
+        from: IpAddr,
+        received: Time,
+        reason: Reason,
+    ) -> Backup {
+        if self.health == Health::Unable {
+            self.damping.penalise(now);
+        }
         if active.offer.is_some_and(|offer| offer.is_planned) {
             self.hold = Hold::HandedOver;
         }
@@ -285,6 +324,7 @@ impl Machine {
         active.losses.retain(|at| now.since(*at) < LOSS_WINDOW);
         if active.losses.len() >= LOSSES_MAX {
             self.hold = Hold::Flapping { until: now.plus(FLAPPING_HOLD) };
+            self.damping.penalise(now);
             self.push(Action::Send { priority: Priority::RELEASE });
             self.push(Action::Withdraw);
             self.report(State::Active, State::Backup, Reason::AddressFlapping);
@@ -297,7 +337,10 @@ impl Machine {
         Phase::Active(active)
     }
 
-    pub(super) fn leave_active(&mut self, reason: Reason) -> Phase {
+    pub(super) fn leave_active(&mut self, now: Time, reason: Reason) -> Phase {
+        if reason == Reason::LinkDown {
+            self.damping.penalise(now);
+        }
         self.push(Action::Send { priority: Priority::RELEASE });
         self.leave_stalled(reason)
     }
@@ -348,7 +391,7 @@ impl Machine {
         if is_newer || outranks(advert.priority, source, self.advertised(active), active.source) {
             let is_planned = active.offer.is_some_and(|offer| offer.is_planned);
             let reason = if is_planned { Reason::HandedOver } else { Reason::Stalled };
-            let mut backup = self.step_down(stalled.active, advert, source, received, reason);
+            let mut backup = self.step_down(stalled.active, now, advert, source, received, reason);
             backup.listen_on(now);
             return Phase::Backup(backup);
         }

@@ -145,7 +145,7 @@ impl Machine {
 
     fn judge(&self, backup: &mut Backup, now: Time, peer: Peer, received: Time) -> Verdict {
         let mine = self.own_priority();
-        if !self.is_ready(now) {
+        if !self.may_preempt(now) {
             return Verdict::Accept;
         }
         if peer.priority <= DEGRADED_MAX && mine > DEGRADED_MAX {
@@ -221,7 +221,7 @@ impl Machine {
     pub(super) fn reconsider(&self, mut backup: Backup, now: Time) -> Phase {
         backup.awaits_consent = false;
         let is_degraded = backup.heard.is_some_and(|peer| peer.priority <= DEGRADED_MAX);
-        let relieves = self.is_ready(now) && is_degraded && self.own_priority() > DEGRADED_MAX;
+        let relieves = self.may_preempt(now) && is_degraded && self.own_priority() > DEGRADED_MAX;
         match backup.relief {
             None if relieves => backup.relief = Some(Relief { since: now, reason: Reason::Preempted }),
             Some(Relief { reason: Reason::Preempted, .. }) if !relieves => backup.relief = None,

@@ -949,6 +949,66 @@ fn a_backup_that_becomes_slower_to_fire_keeps_the_time_it_has_waited() {
 }
 
 #[test]
+fn a_loser_that_never_yields_is_reported_once_as_not_hearing_us() {
+    let mut node = Node::in_state("Active");
+    let mut reported_ms = Vec::new();
+    for step in 0..100 {
+        if node.hear(BEFORE, 100).contains("not heard") {
+            reported_ms.push(step * 100);
+        }
+        node.pass(100);
+        node.tick();
+    }
+    // five down intervals of priority 100 are 1804.7 ms
+    assert_eq!(reported_ms, [1_900]);
+}
+
+#[test]
+fn a_loser_that_yields_and_returns_is_not_reported_as_deaf() {
+    let mut node = Node::in_state("Active");
+    for _ in 0..20 {
+        for _ in 0..4 {
+            assert!(!node.hear(BEFORE, 100).contains("not heard"));
+            node.pass(100);
+            node.tick();
+        }
+        node.live(Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn a_link_that_just_returned_preempts_nobody_for_five_seconds() {
+    let mut node = Node::preempting(Duration::ZERO);
+    node.give("link down");
+    node.give("link up");
+    let returned = node.now;
+    while node.machine.state() != State::Active {
+        node.pass(100);
+        node.hear(NEXT, 100);
+        node.tick();
+    }
+    let waited = node.now.since(returned);
+    assert!(waited > Duration::from_secs(5) && waited < Duration::from_millis(5_500), "{waited:?}");
+}
+
+#[test]
+fn a_node_that_lost_the_address_by_its_own_fault_three_times_relieves_nobody_but_fills_a_gap() {
+    let mut node = Node::in_state("Backup");
+    for _ in 0..3 {
+        node.sleep();
+        node.tick();
+        node.health(Health::Unable);
+        node.hear(BEFORE, 100);
+        node.health(Health::Able);
+    }
+    assert!(!node.machine.may_preempt(node.now));
+    node.hear(BEFORE, 9);
+    assert_eq!(node.machine.deadline(), Some(node.now.plus(node.down())));
+    node.sleep();
+    assert_eq!(node.tick(), "send 200, install, announce, ActiveDown");
+}
+
+#[test]
 fn a_link_that_returns_starts_over_as_backup() {
     let mut node = Node::in_state("Active");
     node.give("link down");
@@ -1172,6 +1232,7 @@ fn word(action: &Action) -> String {
         Action::Report(Event::LosingAdvert { .. }) => "losing".into(),
         Action::Report(Event::Stalled { late }) => format!("stalled {}", late.as_millis()),
         Action::Report(Event::HandOverRefused) => "refused".into(),
+        Action::Report(Event::NotHeard { .. }) => "not heard".into(),
         Action::Report(Event::TwoOwners { .. }) => "two owners".into(),
         Action::Report(Event::AddressConflict { .. }) => "conflict".into(),
         Action::Report(Event::AddressRestored { count }) => format!("restored {count}"),
