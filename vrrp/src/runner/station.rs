@@ -406,8 +406,7 @@ impl Drops {
             DecodeError::Vrid { .. } => &mut self.vrid,
             DecodeError::Truncated { .. } | DecodeError::Ipv4Header | DecodeError::Length { .. } => &mut self.length,
             DecodeError::Ttl { .. } => &mut self.ttl,
-            // The speaker asks for version 3 only, where nothing of this kind can be reported.
-            DecodeError::Version { .. } | DecodeError::AuthType { .. } | DecodeError::Password => &mut self.version,
+            DecodeError::Version { .. } => &mut self.version,
             DecodeError::Type { .. } => &mut self.kind,
             DecodeError::Checksum => &mut self.checksum,
             DecodeError::Interval | DecodeError::IntervalMismatch { .. } => &mut self.interval,
