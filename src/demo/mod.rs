@@ -85,7 +85,7 @@ fn direct(options: &Options, inside: Inside) -> Result<bool, DemoError> {
     let lab = Arc::new(Lab::build()?);
     let identity = Identity::make(&sandbox::run_dir())?;
     let pair = Lyre::new(&lab, &identity, Path::new("/proc/self/exe"), advert_interval)?;
-    let pace = Pace { rate: options.rate, advert_interval, with_transfers: true };
+    let pace = Pace { rate: options.rate, advert_interval, with_transfers: true, observe: Duration::from_secs(2) };
     let mut rig = Rig::start(&lab, &identity, Box::new(pair), pace)?;
     view.watch(rig.ledger(), rig.watch());
     view.phase("waiting for the pair");
