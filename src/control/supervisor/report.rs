@@ -2,7 +2,9 @@
 
 use super::Supervisor;
 use crate::control::ha::{Pair, word};
-use crate::control::status::{Config, Core, NodeState, Peer, Router, RouterCounters, Status, Worker, WorkerState};
+use crate::control::status::{
+    Config, Core, NodeState, PairLink, Peer, Router, RouterCounters, Status, Worker, WorkerState,
+};
 use lyre_vrrp::machine::State;
 use lyre_vrrp::params::Time;
 use lyre_vrrp::runner::{Counters, Drops, RouterStatus};
@@ -36,6 +38,10 @@ impl Supervisor {
             routers: self.router_status().iter().map(|router| self.router(now, router)).collect(),
             worker: self.worker_status(now),
             cores: self.core_status(),
+            pair: self
+                .succession
+                .descriptors()
+                .map(|_| PairLink { is_up: self.succession.is_link_up(), peer_connections: self.succession.known() }),
             pools,
             detail,
             transitions: self.history.iter().cloned().collect(),
