@@ -1,1 +1,205 @@
 //! The command line. The only room that prints.
+//!
+//! Reading order: this file (what can be typed), [`run`], [`check`], [`client`] (asking a running lyre), [`status`]
+//! (what it answers, for people), [`orders`], [`keygen`].
+
+mod check;
+mod client;
+mod keygen;
+mod orders;
+mod output;
+mod run;
+mod status;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What went wrong, told on stderr already.
+pub const FAILED: u8 = 1;
+/// No lyre answers on the admin socket. 2 is clap's, for arguments it does not understand.
+pub const NOT_RUNNING: u8 = 3;
+
+const CONFIG_DEFAULT: &str = "/etc/lyre/lyre.toml";
+
+const ABOUT: &str = "High-availability edge for Nextcloud: two nodes, one virtual IP, a balanced web tier behind it";
+
+const AFTER: &str = "\
+Examples:
+  lyre demo                       watch a whole pair fail over on this machine
+  lyre check                      say what is wrong with /etc/lyre/lyre.toml, all of it
+  lyre run                        serve (the systemd unit does this)
+  lyre status --watch             who holds the address, and how the servers do
+  lyre failover                   hand the address to the other node, losing no request
+
+Files:
+  /etc/lyre/lyre.toml             configuration, the same on both nodes
+  /run/lyre/lyre.sock             admin socket ($XDG_RUNTIME_DIR/lyre/lyre.sock without root)
+
+Environment:
+  LYRE_CONFIG                     configuration file instead of /etc/lyre/lyre.toml
+  LYRE_LOG                        error, warn, info or debug; overrules log.level
+  NO_COLOR                        no colours, also on a terminal
+
+Exit status: 0 done, 1 failed (the reason is on stderr), 2 wrong arguments, 3 no lyre runs here.";
+
+#[derive(Parser)]
+#[command(name = "lyre", version, about = ABOUT, after_help = AFTER, max_term_width = 110, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve: proxy, virtual addresses, admin socket; ends with SIGTERM, reloads with SIGHUP
+    Run(ConfigOptions),
+    /// Read the configuration and print every problem, or what it amounts to
+    Check {
+        #[command(flatten)]
+        config: ConfigOptions,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a whole pair in network namespaces of this machine, break it in turn, print what each fault cost
+    Demo(crate::demo::Options),
+    /// Show who holds which address, the worker, the pools and their servers
+    Status {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// Print the JSON that the admin socket answers
+        #[arg(long)]
+        json: bool,
+        /// Show again every second, until Ctrl-C
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Hand every virtual address to the other node, as planned: it keeps answering until the peer does
+    #[command(
+        after_help = "Afterwards this node is the other one's Backup. With preempt set it would take the addresses straight \
+                      back, so it then waits for lyre failover --resume."
+    )]
+    Failover {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// Take part again after a hand-over
+        #[arg(long)]
+        resume: bool,
+        /// Print the JSON that the admin socket answers
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read the configuration again; one that has problems changes nothing and they are printed
+    Reload(SocketOptions),
+    /// Close client connections as they become idle; requests that run are finished
+    Drain {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// Serve as usual again
+        #[arg(long)]
+        off: bool,
+    },
+    /// Print the metrics in Prometheus' text format
+    Metrics(SocketOptions),
+    /// Make a cluster secret: 256 random bits as one line of hexadecimal digits
+    Keygen {
+        /// Write it to this new file, readable only by its owner, instead of printing it
+        #[arg(long, value_name = "PATH")]
+        out: Option<PathBuf>,
+    },
+    /// Print the completion script of a shell
+    #[command(after_help = "Example: lyre completions bash > /usr/share/bash-completion/completions/lyre")]
+    Completions {
+        #[arg(value_name = "SHELL", value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// The unprivileged process that `lyre run` starts
+    #[command(hide = true)]
+    Worker {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        orders: Vec<OsString>,
+    },
+}
+
+#[derive(clap::Args)]
+struct ConfigOptions {
+    /// Configuration file [default: $LYRE_CONFIG or /etc/lyre/lyre.toml]
+    #[arg(long, short, value_name = "PATH")]
+    config: Option<PathBuf>,
+    /// Be this node of the cluster, instead of the one whose address this host has
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+}
+
+#[derive(clap::Args)]
+struct SocketOptions {
+    /// Admin socket [default: admin.socket of the configuration]
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Configuration file that names the socket [default: $LYRE_CONFIG or /etc/lyre/lyre.toml]
+    #[arg(long, short, value_name = "PATH")]
+    config: Option<PathBuf>,
+}
+
+/// Does what the arguments say.
+pub fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run(config) => run::run(&config.path(), config.node.as_deref()),
+        Command::Check { config, json } => check::run(&config.path(), config.node.as_deref(), json),
+        Command::Demo(options) => demo(options),
+        Command::Status { socket, json, watch } => status::run(&socket.client(), json, watch),
+        Command::Failover { socket, resume: false, json } => orders::failover(&socket.client(), json),
+        Command::Failover { socket, resume: true, json } => orders::order(&socket.client(), "/v1/resume", json),
+        Command::Reload(socket) => orders::order(&socket.client(), "/v1/reload", false),
+        Command::Drain { socket, off: false } => orders::order(&socket.client(), "/v1/drain", false),
+        Command::Drain { socket, off: true } => orders::order(&socket.client(), "/v1/undrain", false),
+        Command::Metrics(socket) => orders::metrics(&socket.client()),
+        Command::Keygen { out } => keygen::run(out.as_deref()),
+        Command::Completions { shell } => completions(shell),
+        Command::Worker { orders } => run::worker(&orders),
+    }
+}
+
+impl ConfigOptions {
+    fn path(&self) -> PathBuf {
+        config_path(self.config.as_ref())
+    }
+}
+
+impl SocketOptions {
+    fn client(&self) -> client::Client {
+        let from_config = || crate::config::admin_socket(&config_path(self.config.as_ref()));
+        client::Client::new(self.socket.clone().unwrap_or_else(from_config))
+    }
+}
+
+fn config_path(typed: Option<&PathBuf>) -> PathBuf {
+    let from_environment = || std::env::var_os("LYRE_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
+    typed.cloned().or_else(from_environment).unwrap_or_else(|| CONFIG_DEFAULT.into())
+}
+
+fn demo(options: crate::demo::Options) -> ExitCode {
+    match crate::demo::run(options) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(FAILED),
+        Err(error) => output::fail(&error),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "lyre", &mut script);
+    output::print(&String::from_utf8_lossy(&script))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,11 +1,12 @@
-//! A configuration as it travels from the privileged parent to the worker: the text and every file it names,
-//! read by the parent, so that the worker opens nothing and both build the same `Settings`.
+//! A configuration as it travels from the privileged parent to the worker: the text and everything outside the text
+//! that the settings depend on, read by the parent, so that the worker opens nothing and both build the same
+//! `Settings`.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Bundle {
     pub path: PathBuf,
     pub text: String,
@@ -13,8 +14,14 @@ pub struct Bundle {
     pub node: Option<String>,
     /// Contents of secret, certificate and key files by path as typed.
     pub files: BTreeMap<PathBuf, Vec<u8>>,
+    /// Values of the environment variables that the text names (`secret_env`).
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
     /// Addresses of this host by interface, so that checks give the same answer in the worker.
     pub interfaces: Vec<Interface>,
+    /// CPUs the parent may use: the default of `worker.cores`. 0 counts as 1.
+    #[serde(default)]
+    pub cpus: usize,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]

@@ -15,10 +15,11 @@ pub struct Settings {
     pub cluster: Option<Cluster>,
     /// One per `[[vip]]` and address family.
     pub routers: Vec<VirtualRouter>,
+    /// Empty when there is nothing to serve (a node that only holds addresses).
     pub listeners: Vec<Listener>,
     pub certificates: Vec<Certificate>,
     pub pools: Vec<Pool>,
-    /// First match wins; ordered by the configuration reader (longest path first).
+    /// First match wins; ordered by the configuration reader: a named host before any host, then the longer path.
     pub routes: Vec<Route>,
     pub trust: Trust,
     pub limits: Limits,
@@ -34,6 +35,8 @@ pub struct Cluster {
     /// Index of this node in `nodes`; order is preference.
     pub this: usize,
     pub secret: Secret,
+    /// TCP port of the link between the nodes, on the node addresses.
+    pub link_port: u16,
 }
 
 #[derive(Debug, Clone)]
@@ -42,9 +45,26 @@ pub struct Node {
     pub address: IpAddr,
 }
 
-/// Bytes that are compared in constant time, zeroed on drop and never printed.
+/// Bytes that are compared in constant time, zeroed when the last holder drops them, and never printed.
 #[derive(Clone)]
 pub struct Secret(pub Arc<[u8]>);
+
+impl Secret {
+    /// Whether `other` is the same secret; takes as long for any `other` of its length.
+    pub fn matches(&self, other: &[u8]) -> bool {
+        let differences = self.0.iter().zip(other).fold(0, |all, (ours, theirs)| all | (ours ^ theirs));
+        self.0.len() == other.len() && std::hint::black_box(differences) == 0
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        if let Some(bytes) = Arc::get_mut(&mut self.0) {
+            bytes.fill(0);
+            std::hint::black_box(bytes);
+        }
+    }
+}
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,5 +1,5 @@
-//! Socket I/O of one executor: completion based on an own io_uring ([`ring`]), or readiness on edge-triggered epoll
-//! ([`epoll`]), behind one API. Everything here is single threaded (`!Send`) and lives as long as its executor.
+//! Socket I/O of one executor: completion based on an own io_uring (`ring`), or readiness on edge-triggered epoll
+//! (`epoll`), behind one API. Everything here is single threaded (`!Send`) and lives as long as its executor.
 //!
 //! Rules the callers rely on:
 //! - An idle socket owns no buffer. [`Socket::recv`] yields a [`Chunk`] of a per-core pool; dropping it gives it back.
@@ -9,10 +9,23 @@
 //! - The kernel only ever writes to memory the driver owns until the final completion.
 //! - `EINTR` never surfaces.
 
-use std::future::Future;
+mod arena;
+mod buffers;
+mod epoll;
+mod park;
+mod ring;
+mod slab;
+mod sys;
+
+pub use buffers::Chunk;
+
+use socket2::SockRef;
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -26,23 +39,59 @@ pub enum Kind {
 
 /// Handle to this executor's driver. Cheap to clone.
 #[derive(Clone)]
-pub struct Driver(Rc<()>);
+pub struct Driver(DriverKind);
+
+#[derive(Clone)]
+enum DriverKind {
+    Ring(Rc<ring::Ring>),
+    Epoll(Rc<epoll::Epoll>),
+}
 
 /// A connected stream socket (TCP or Unix). Drop closes it after its last completion.
-pub struct Socket(());
+pub struct Socket(SocketKind);
+
+enum SocketKind {
+    Ring(ring::Socket),
+    Epoll(epoll::Socket),
+}
 
 /// A listening socket. One per core and address.
-pub struct Listener(());
+pub struct Listener(ListenerKind);
 
-/// Received bytes in a pool buffer; empty means end of stream.
-pub struct Chunk(());
+enum ListenerKind {
+    Ring(ring::Listener),
+    Epoll(epoll::Listener),
+}
+
+/// See [`Socket::send`].
+pub struct SendVector<'a> {
+    socket: &'a Socket,
+    buffer: Vec<u8>,
+    progress: Progress,
+}
+
+/// See [`Socket::send_chunk`].
+pub struct SendChunk<'a> {
+    socket: &'a Socket,
+    chunk: Chunk,
+    progress: Progress,
+}
+
+/// How far a send is: the ring takes the bytes at once and answers at the end, epoll takes them by and by.
+#[derive(Default)]
+struct Progress {
+    is_started: bool,
+    sent: usize,
+}
 
 /// Numbers of one driver for metrics and tests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
+    /// Sockets and listeners that are open.
     pub sockets: usize,
     /// Pool buffers not at home.
     pub buffers_out: usize,
+    /// Kernel operations in flight.
     pub operations: usize,
     /// Times the provided-buffer ring was empty (ENOBUFS).
     pub starved: u64,
@@ -51,32 +100,86 @@ pub struct Usage {
 impl Driver {
     /// Makes the driver of the calling executor and spawns its loop as a glommio task.
     /// Fails with the reason when the kernel or a seccomp profile forbids `kind`.
-    pub fn start(_kind: Kind) -> io::Result<Driver> {
-        Err(io::ErrorKind::Unsupported.into())
+    pub fn start(kind: Kind) -> io::Result<Driver> {
+        match kind {
+            Kind::Ring => Ok(Driver(DriverKind::Ring(ring::Ring::start(None)?))),
+            Kind::Epoll => Ok(Driver(DriverKind::Epoll(epoll::Epoll::start()?))),
+        }
     }
 
     pub fn kind(&self) -> Kind {
-        Kind::Epoll
+        match &self.0 {
+            DriverKind::Ring(_) => Kind::Ring,
+            DriverKind::Epoll(_) => Kind::Epoll,
+        }
     }
 
     pub fn usage(&self) -> Usage {
-        Usage::default()
+        match &self.0 {
+            DriverKind::Ring(driver) => driver.usage(),
+            DriverKind::Epoll(driver) => driver.usage(),
+        }
     }
 
     /// Takes over a bound, listening, close-on-exec socket.
-    pub fn listen(&self, _socket: OwnedFd) -> io::Result<Listener> {
-        Err(io::ErrorKind::Unsupported.into())
+    pub fn listen(&self, socket: OwnedFd) -> io::Result<Listener> {
+        match &self.0 {
+            DriverKind::Ring(driver) => ring::Listener::new(driver, socket).map(ListenerKind::Ring).map(Listener),
+            DriverKind::Epoll(driver) => driver.listen(socket).map(ListenerKind::Epoll).map(Listener),
+        }
     }
 
     /// Takes over a connected stream socket.
-    pub fn adopt(&self, _socket: OwnedFd) -> io::Result<Socket> {
-        Err(io::ErrorKind::Unsupported.into())
+    pub fn adopt(&self, socket: OwnedFd) -> io::Result<Socket> {
+        match &self.0 {
+            DriverKind::Ring(driver) => ring::Socket::adopt(driver, socket).map(SocketKind::Ring).map(Socket),
+            DriverKind::Epoll(driver) => driver.adopt(socket).map(SocketKind::Epoll).map(Socket),
+        }
     }
 
     /// TCP connect without blocking, NODELAY set, bound to `source` if given (IP_BIND_ADDRESS_NO_PORT).
-    pub async fn connect(&self, _to: SocketAddr, _source: Option<IpAddr>, _timeout: Duration) -> io::Result<Socket> {
-        Err(io::ErrorKind::Unsupported.into())
+    /// `timeout` has the resolution of [`crate::net::clock::Timer`] and ends in `TimedOut`.
+    pub async fn connect(&self, to: SocketAddr, source: Option<IpAddr>, timeout: Duration) -> io::Result<Socket> {
+        match &self.0 {
+            DriverKind::Ring(driver) => {
+                ring::Socket::connect(driver, to, source, timeout).await.map(SocketKind::Ring).map(Socket)
+            }
+            DriverKind::Epoll(driver) => driver.connect(to, source, timeout).await.map(SocketKind::Epoll).map(Socket),
+        }
     }
+}
+
+/// While one lives, this core's driver loop does not sleep: for work that advances by turns of the loop. Otherwise
+/// tasks that are always ready could keep glommio from looking whether the loop should wake.
+pub(super) struct StayAwake(());
+
+thread_local! {
+    static AWAKE: Cell<usize> = const { Cell::new(0) };
+}
+
+impl StayAwake {
+    pub(super) fn new() -> StayAwake {
+        if AWAKE.replace(AWAKE.get() + 1) == 0 {
+            park::kick_this_core();
+        }
+        StayAwake(())
+    }
+}
+
+impl Drop for StayAwake {
+    fn drop(&mut self) {
+        let _ = AWAKE.try_with(|awake| awake.set(awake.get().saturating_sub(1)));
+    }
+}
+
+/// Lets the core's other tasks and its event loop have a turn: for loops that may never find their sockets idle.
+pub async fn breathe() {
+    let _awake = StayAwake::new();
+    glommio::executor().yield_now().await;
+}
+
+fn may_sleep() -> bool {
+    AWAKE.get() == 0
 }
 
 impl Listener {
@@ -84,64 +187,134 @@ impl Listener {
     /// inside; EMFILE, ENFILE, ENOBUFS and ENOMEM surface so that the caller can back off. Must not be raced in a
     /// select: stop with [`Listener::stop`], then `accept` ends with `Ok(None)` after handing out what was accepted.
     pub async fn accept(&self) -> io::Result<Option<(Socket, SocketAddr)>> {
-        Ok(None)
+        match &self.0 {
+            ListenerKind::Ring(listener) => {
+                let accepted = listener.accept().await?;
+                Ok(accepted.map(|(socket, peer)| (Socket(SocketKind::Ring(socket)), peer)))
+            }
+            ListenerKind::Epoll(listener) => {
+                let accepted = listener.accept().await?;
+                Ok(accepted.map(|(socket, peer)| (Socket(SocketKind::Epoll(socket)), peer)))
+            }
+        }
     }
 
-    pub fn stop(&self) {}
+    pub fn stop(&self) {
+        match &self.0 {
+            ListenerKind::Ring(listener) => listener.stop(),
+            ListenerKind::Epoll(listener) => listener.stop(),
+        }
+    }
 }
 
 impl Socket {
     /// Next bytes in a pool buffer (at most 16 KiB); an empty chunk is end of stream, also on every later call.
     /// At most one receive call may be pending.
     pub fn recv(&self) -> impl Future<Output = io::Result<Chunk>> + '_ {
-        std::future::poll_fn(|cx| self.poll_recv(cx))
+        poll_fn(|cx| self.poll_recv(cx))
     }
 
-    pub fn poll_recv(&self, _cx: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
-        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Chunk>> {
+        match &self.0 {
+            SocketKind::Ring(socket) => socket.poll_recv(cx),
+            SocketKind::Epoll(socket) => socket.poll_recv(cx),
+        }
     }
 
     /// Bulk receive straight into `buffer` (bodies: use 64 KiB). 0 is end of stream.
-    pub fn poll_recv_into(&self, _cx: &mut Context<'_>, _buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    pub fn poll_recv_into(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        match &self.0 {
+            SocketKind::Ring(socket) => socket.poll_recv_into(cx, buffer),
+            SocketKind::Epoll(socket) => socket.poll_recv_into(cx, buffer),
+        }
     }
 
     /// Sends all of `buffer`, then gives it back (contents intact). At most one send call may be pending; receives
     /// may go on meanwhile.
-    pub async fn send(&self, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
-        (Ok(()), buffer)
+    pub fn send(&self, buffer: Vec<u8>) -> SendVector<'_> {
+        SendVector { socket: self, buffer, progress: Progress::default() }
     }
 
     /// Sends all of a received chunk without copying it, then gives its buffer back.
-    pub async fn send_chunk(&self, _chunk: Chunk) -> io::Result<()> {
-        Ok(())
+    pub fn send_chunk(&self, chunk: Chunk) -> SendChunk<'_> {
+        SendChunk { socket: self, chunk, progress: Progress::default() }
     }
 
     /// Bulk send straight from `bytes`; answers how many the kernel took.
-    pub fn poll_send(&self, _cx: &mut Context<'_>, _bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    pub fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &self.0 {
+            SocketKind::Ring(socket) => socket.poll_send(cx, bytes),
+            SocketKind::Epoll(socket) => socket.poll_send(cx, bytes),
+        }
     }
 
     /// Sends FIN after what was sent.
-    pub fn shutdown_write(&self) {}
+    pub fn shutdown_write(&self) {
+        sys::finish(&self.fd());
+    }
 
     /// The peer gets RST (SO_LINGER 0) when the socket closes.
-    pub fn abort(&self) {}
+    pub fn abort(&self) {
+        sys::reset_on_close(&self.fd());
+    }
 
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        Err(io::ErrorKind::Unsupported.into())
+        SockRef::from(&self.fd()).local_addr().map(|address| sys::address_of(&address))
+    }
+
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        SockRef::from(&self.fd()).peer_addr().map(|address| sys::address_of(&address))
+    }
+
+    /// Sends what is left of `bytes` by direct calls.
+    fn poll_send_rest(&self, cx: &mut Context<'_>, bytes: &[u8], sent: &mut usize) -> Poll<io::Result<()>> {
+        while let Some(rest @ [_, ..]) = bytes.get(*sent..) {
+            match self.poll_send(cx, rest) {
+                Poll::Ready(Ok(count)) => *sent += count,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        match &self.0 {
+            SocketKind::Ring(socket) => socket.fd(),
+            SocketKind::Epoll(socket) => socket.fd().as_fd(),
+        }
     }
 }
 
-impl Chunk {
-    /// Drops the first `n` bytes; `n` larger than the rest leaves it empty.
-    pub fn advance(&mut self, _n: usize) {}
-}
+impl Future for SendVector<'_> {
+    type Output = (io::Result<()>, Vec<u8>);
 
-impl std::ops::Deref for Chunk {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &[]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let send = &mut *self;
+        let result = match &send.socket.0 {
+            SocketKind::Ring(socket) => {
+                let polled = socket.poll_send_vector(cx, &mut send.buffer, &mut send.progress.is_started);
+                std::task::ready!(polled)
+            }
+            SocketKind::Epoll(_) => {
+                std::task::ready!(send.socket.poll_send_rest(cx, &send.buffer, &mut send.progress.sent))
+            }
+        };
+        Poll::Ready((result, std::mem::take(&mut send.buffer)))
     }
 }
+
+impl Future for SendChunk<'_> {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let send = &mut *self;
+        match &send.socket.0 {
+            SocketKind::Ring(socket) => socket.poll_send_chunk(cx, &mut send.chunk, &mut send.progress.is_started),
+            SocketKind::Epoll(_) => send.socket.poll_send_rest(cx, &send.chunk, &mut send.progress.sent),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,30 @@
 //! The worker process: one core's composition of `net`, `proto` and `policy`. State is `Rc`, not `Arc`.
+//!
+//! Reading order: [`worker`] (the process: orders in, reports out) -> [`executor`] (one core's life) -> [`connection`]
+//! -> [`request`] (the walk) with its steps [`plan`], [`balance`], [`exchange`], [`upload`], [`body`], [`tunnel`] ->
+//! [`reply`] (every failure's row). State: [`shared`] (all cores), [`core`] (one). Beside the traffic: [`health`],
+//! [`report`].
 
+pub mod balance;
+pub mod body;
+pub mod channel;
+pub mod connection;
+pub mod core;
+pub mod exchange;
+pub mod executor;
+pub mod health;
 pub mod page;
+pub mod pairing;
 pub mod parent;
+pub mod plan;
+pub mod queue;
+pub mod record;
+pub mod reply;
+pub mod report;
+pub mod request;
+pub mod shared;
+pub mod sleepers;
+pub mod stamp;
+pub mod tunnel;
+pub mod upload;
 pub mod worker;

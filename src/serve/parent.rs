@@ -1,15 +1,18 @@
-//! What the worker and its parent say to each other over one SOCK_SEQPACKET socket: one JSON message a packet,
-//! descriptors as SCM_RIGHTS. Large payloads (bundle, status) travel in a memfd attached to the message.
+//! What the worker and its parent say to each other. How the messages travel is [`crate::serve::channel`]'s concern.
+
+pub use crate::serve::channel::{Channel, ChannelError, Received, Receiver, Sender};
 
 use crate::config::bundle::Bundle;
+use crate::pair::wire::Handover;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
 /// Parent to worker.
 #[derive(Serialize, Deserialize)]
 pub enum Order {
-    /// First message. Descriptors: the shared page, then the listeners in the order of `listeners`.
-    Start { bundle: Box<Bundle>, listeners: Vec<ListenerSocket> },
+    /// First message. Descriptors: the shared page; with `has_link` the table of the peer's connections
+    /// (`pair::table`) and the pair link's listening socket; then the listeners in the order of `listeners`.
+    Start { bundle: Box<Bundle>, listeners: Vec<ListenerSocket>, has_link: bool },
     /// Swap settings. Descriptors: sockets of `added`. Listeners not in the new settings are closed by the worker.
     Reload { bundle: Box<Bundle>, added: Vec<ListenerSocket> },
     /// Stop accepting, finish what runs, then exit.
@@ -18,6 +21,8 @@ pub enum Order {
     Drain { on: bool },
     /// Virtual addresses this node holds now, for the access log and connection bookkeeping.
     Held { addresses: Vec<std::net::IpAddr> },
+    /// Say this to the other node, if the pair link stands.
+    Pair(Handover),
     /// Answer with `Report::Status` carrying the same number.
     Status { id: u64 },
     /// Answer with `Report::Metrics` carrying the same number.
@@ -43,6 +48,12 @@ pub enum Report {
     /// Nothing is in flight any more (only while draining); `open` tunnels may remain.
     Drained {
         tunnels: u64,
+    },
+    /// The other node said this.
+    Pair(Handover),
+    /// Our side of the pair link came up or broke.
+    Link {
+        is_up: bool,
     },
     Status {
         id: u64,

@@ -510,6 +510,7 @@ impl Drops {
             DecodeError::Vrid { .. } => &mut self.vrid,
             DecodeError::Truncated { .. } | DecodeError::Ipv4Header | DecodeError::Length { .. } => &mut self.length,
             DecodeError::Ttl { .. } => &mut self.ttl,
+            // The speaker asks for version 3 only, where nothing of this kind can be reported.
             DecodeError::Version { .. } => &mut self.version,
             DecodeError::Type { .. } => &mut self.kind,
             DecodeError::Checksum => &mut self.checksum,

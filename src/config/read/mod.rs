@@ -1,0 +1,89 @@
+//! From the typed file to settings, section by section. Problems are noted and reading goes on; what a problem leaves
+//! behind is a stand-in that nobody sees, because settings only leave here when there was no error.
+
+mod cluster;
+mod files;
+mod listener;
+mod tls;
+mod vip;
+mod web;
+mod worker;
+
+use super::file::Section;
+use super::findings::{Findings, Place};
+use super::host::Host;
+use super::settings::Settings;
+use std::path::{Path, PathBuf};
+use toml::de::DeTable;
+
+/// What every section reader has at hand.
+pub(crate) struct Context<'a, 'h> {
+    pub(crate) f: Findings<'a>,
+    pub(crate) host: &'h mut dyn Host,
+    /// Directory that relative paths start from: the one of lyre.toml.
+    pub(crate) base: PathBuf,
+    /// `--node`.
+    pub(crate) node: Option<String>,
+    /// Seconds since 1970, to tell expired certificates.
+    pub(crate) now: i64,
+}
+
+/// Reads the whole file. `None` after an error.
+pub(crate) fn settings(c: &mut Context, path: &Path, text: &str) -> Option<Settings> {
+    let (document, syntax_errors) = DeTable::parse_recoverable(text);
+    for error in &syntax_errors {
+        let span = error.span().unwrap_or(0..0);
+        let place = Place { key: String::new(), span: span.start..span.end.max(span.start + 1) };
+        c.f.error(&place, error.message(), "");
+    }
+    if !syntax_errors.is_empty() {
+        // What the parser salvaged would be blamed for what it lost.
+        return None;
+    }
+    let settings = sections(c, path, Section::root(document.get_ref()));
+    (!c.f.has_errors()).then_some(settings)
+}
+
+fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
+    let cluster_typed = root.optional("cluster").and_then(|item| item.section(&mut c.f));
+    let cluster = cluster::read(c, cluster_typed);
+    let vips = root.tables(&mut c.f, "vip");
+    let routers = vip::read(c, vips, &cluster);
+
+    let certificates = root.optional("tls").and_then(|item| item.section(&mut c.f));
+    let certificates = tls::read(c, certificates);
+    let web = web::read(c, &mut root);
+    let listeners_typed = root.tables(&mut c.f, "listener");
+    let listeners = listener::read(c, listeners_typed, &certificates, !web.routes.is_empty());
+    web.check_loops(c, &listeners);
+    tls::check_names(c, &certificates, &web.routes);
+
+    let limits = worker::limits(c, &mut root);
+    let timeouts = worker::timeouts(c, &mut root);
+    let worker = worker::worker(c, &mut root);
+    let admin = worker::admin(c, &mut root);
+    let log = worker::log(c, &mut root);
+    root.later(&mut c.f, "exapps", "the ExApp gateway");
+    root.later(&mut c.f, "tcp", "TCP services");
+    if routers.is_empty() && web.routes.is_empty() && !c.f.has_errors() {
+        let place = root.place.clone();
+        c.f.error(&place, "there is nothing to do", "Add [nextcloud] with hosts and servers, or a [[vip]].");
+    }
+    root.finish(&mut c.f);
+
+    Settings {
+        source: path.to_owned(),
+        cluster: cluster.map(|read| read.cluster),
+        routers,
+        listeners,
+        certificates: certificates.into_iter().map(|read| read.certificate).collect(),
+        pools: web.pools,
+        routes: web.routes,
+        trust: web.trust,
+        limits,
+        timeouts,
+        worker,
+        admin,
+        log,
+    }
+}

@@ -1,0 +1,115 @@
+use super::*;
+
+const START: Time = Time(1_000_000_000);
+
+/// A directory of its own, removed at the end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Directory {
+        let name = format!("lyre-admin-{}-{:x}", std::process::id(), fastrand::u64(..));
+        Directory(std::env::temp_dir().join(name))
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.0.join("run/admin.sock")
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Serves until `bytes` got an answer; `Status` is answered with 200.
+fn exchange(admin: &mut Admin, path: &Path, bytes: &[u8]) -> (Vec<Request>, String) {
+    let mut client = UnixStream::connect(path).unwrap();
+    client.write_all(bytes).unwrap();
+    let mut requests = Vec::new();
+    for (ticket, request) in admin.serve(START) {
+        requests.push(request);
+        admin.answer(START, ticket, &Response::metrics("done\n".into()));
+    }
+    admin.serve(START);
+    let mut answer = String::new();
+    client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    client.read_to_string(&mut answer).unwrap();
+    (requests, answer)
+}
+
+#[test]
+fn every_request_reaches_the_owner_and_gets_its_answer() {
+    let directory = Directory::new();
+    let mut admin = Admin::open(&directory.socket()).unwrap();
+    for (line, request) in [
+        ("GET /v1/status", Request::Status),
+        ("GET /metrics?x=1", Request::Metrics),
+        ("POST /v1/failover", Request::Failover),
+        ("POST /v1/resume", Request::Resume),
+        ("POST /v1/reload", Request::Reload),
+        ("POST /v1/drain", Request::Drain),
+        ("POST /v1/undrain", Request::Undrain),
+    ] {
+        let text = format!("{line} HTTP/1.1\r\nHost: lyre\r\nContent-Length: 2\r\n\r\n{{}}");
+        let (requests, answer) = exchange(&mut admin, &directory.socket(), text.as_bytes());
+        assert_eq!(requests, [request]);
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\ndone\n"), "{answer}");
+    }
+}
+
+#[test]
+fn other_requests_are_refused() {
+    let directory = Directory::new();
+    let mut admin = Admin::open(&directory.socket()).unwrap();
+    let long = format!("GET /v1/status HTTP/1.1\r\nX: {}", "x".repeat(REQUEST_BYTES_MAX));
+    for (text, status) in [
+        ("POST /v1/status HTTP/1.1\r\n\r\n", "405"),
+        ("GET /v1/failover HTTP/1.1\r\n\r\n", "405"),
+        ("GET / HTTP/1.1\r\n\r\n", "404"),
+        ("\0\r\n\r\n", "400"),
+        ("POST /v1/drain HTTP/1.1\r\nContent-Length: 99999\r\n\r\n", "413"),
+        ("POST /v1/drain HTTP/1.1\r\nContent-Length: -1\r\n\r\n", "400"),
+        ("POST /v1/drain HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", "411"),
+        (&long, "431"),
+    ] {
+        let (requests, answer) = exchange(&mut admin, &directory.socket(), text.as_bytes());
+        assert_eq!(requests, []);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{text}: {answer}");
+    }
+}
+
+#[test]
+fn a_silent_client_is_dropped_and_its_place_is_free_again() {
+    let directory = Directory::new();
+    let mut admin = Admin::open(&directory.socket()).unwrap();
+    let silent: Vec<_> = (0..CONNECTIONS_MAX).map(|_| UnixStream::connect(directory.socket()).unwrap()).collect();
+    admin.serve(START);
+    assert_eq!(admin.connections.len(), CONNECTIONS_MAX);
+    assert_eq!(admin.deadline(), Some(START.plus(IO_TIME)));
+    admin.serve(START.plus(IO_TIME));
+    assert_eq!(admin.connections.len(), 0);
+    drop(silent);
+}
+
+#[test]
+fn the_socket_is_private_and_goes_at_the_end() {
+    let directory = Directory::new();
+    let admin = Admin::open(&directory.socket()).unwrap();
+    assert_eq!(fs::metadata(directory.socket()).unwrap().mode() & 0o7777, 0o600);
+    drop(admin);
+    assert!(!directory.socket().exists());
+}
+
+#[test]
+fn a_stale_socket_is_replaced_a_living_one_is_not() {
+    let directory = Directory::new();
+    let admin = Admin::open(&directory.socket()).unwrap();
+    assert!(matches!(Admin::open(&directory.socket()), Err(AdminError::InUse(_))));
+    drop(admin);
+    drop(UnixListener::bind(directory.socket()).unwrap());
+    assert!(directory.socket().exists());
+    Admin::open(&directory.socket()).unwrap();
+    fs::write(directory.socket(), "a file").unwrap();
+    assert!(matches!(Admin::open(&directory.socket()), Err(AdminError::NotASocket(_))));
+}

@@ -1,0 +1,135 @@
+//! The parent's side of starting a worker: this binary again, with one end of a channel and nothing else.
+
+#![allow(unsafe_code)] // code between fork and exec, pidfd_open
+
+use crate::control::entry::{CHANNEL_FD, Orders};
+use crate::control::privileges::{Identity, limit_capabilities};
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::{Pid, Uid};
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Variables that change how the worker prints, and nothing else, pass; the rest of the environment (secrets among it)
+/// does not.
+const ENVIRONMENT: [&str; 6] = ["RUST_BACKTRACE", "TZ", "TERM", "NO_COLOR", "JOURNAL_STREAM", "LANG"];
+
+/// A child of ours that was not reaped yet, so that its process number cannot be somebody else's.
+pub struct Process {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    /// Starts `/proc/self/exe worker …` with `channel` as descriptor 3. Everything else but standard error and output
+    /// is closed there. The privileges go in [`crate::control::entry`], after the exec.
+    pub fn spawn(orders: &Orders, channel: OwnedFd) -> io::Result<Process> {
+        // Held open in this process: the pipe by which `Command` reports a failed exec must not be number 3.
+        let _reserved = reserve(CHANNEL_FD)?;
+        let channel_fd = channel.as_raw_fd();
+        let is_root = Uid::effective().is_root();
+        let mut command = Command::new("/proc/self/exe");
+        command.arg("worker").args(orders.to_arguments()).stdin(Stdio::null()).env_clear();
+        command.envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        // SAFETY: the closure only makes system calls; no allocation, no locks.
+        unsafe { command.pre_exec(move || before_exec(channel_fd, is_root)) };
+        let child = command.spawn()?;
+        let pid = Pid::from_raw(child.id() as libc::pid_t);
+        // SAFETY: pidfd_open takes two numbers and gives a new descriptor (close-on-exec by definition).
+        let pidfd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
+        // SAFETY: as above; nobody else owns it.
+        Ok(Process { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd as RawFd) } })
+    }
+
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Readable once the process has exited.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    pub fn kill(&self, signal: Signal) {
+        let _ = kill(self.pid, signal);
+    }
+
+    /// Reaps it if it has exited: how it ended.
+    pub fn try_wait(&self) -> Option<Exit> {
+        match waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
+            Ok(WaitStatus::Exited(_, code)) => Some(Exit::Code(code)),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Some(Exit::Signal(signal)),
+            Ok(_) | Err(Errno::EINTR) => None,
+            Err(_) => Some(Exit::Unknown),
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Code(i32),
+    Signal(Signal),
+    /// Somebody else reaped it.
+    Unknown,
+}
+
+impl std::fmt::Display for Exit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Exit::Code(code) => write!(f, "exited with status {code}"),
+            Exit::Signal(signal) => write!(f, "killed by {signal}"),
+            Exit::Unknown => f.write_str("ended in an unknown way"),
+        }
+    }
+}
+
+/// Makes the access log file and gives it to the worker's user, who could not make it in a root-owned directory. Never
+/// follows a link somebody put there.
+pub fn prepare_log(path: &Path, identity: Identity) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o640).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = options.open(path)?;
+    match identity {
+        Identity::Switch { uid, gid } if file.metadata()?.is_file() => fchown(&file, Some(uid), Some(gid)),
+        Identity::Switch { .. } | Identity::Keep => Ok(()),
+    }
+}
+
+/// Runs in the child between fork and exec: system calls only.
+fn before_exec(channel: RawFd, is_root: bool) -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    nix::sys::prctl::set_no_new_privs()?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    // A binary with file capabilities gets none of them back under no_new_privs if it has none before. Root needs its
+    // own a little longer, to change its user.
+    if !is_root {
+        limit_capabilities(None)?;
+    }
+    // SAFETY: plain descriptor numbers; CHANNEL_FD is reserved in the parent, so it is not in use for anything else.
+    // close_range marks instead of closing, because `Command`'s own pipe must survive until the exec.
+    unsafe {
+        Errno::result(libc::dup2(channel, CHANNEL_FD))?;
+        let first = CHANNEL_FD as u32 + 1;
+        Errno::result(libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC))?;
+    }
+    Ok(())
+}
+
+/// Makes sure that every descriptor up to `number` is in use while the result lives.
+fn reserve(number: RawFd) -> io::Result<Vec<std::fs::File>> {
+    let mut held = Vec::new();
+    loop {
+        let file = std::fs::File::open("/dev/null")?;
+        if file.as_raw_fd() > number {
+            return Ok(held);
+        }
+        held.push(file);
+    }
+}

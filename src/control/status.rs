@@ -1,0 +1,172 @@
+//! What `GET /v1/status` answers and `lyre status` shows. Times are seconds unless the name says otherwise.
+//!
+//! Fields are only ever added: scripts read this.
+
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Name in `[cluster]`, if there is one.
+    pub node: Option<String>,
+    pub version: String,
+    /// The parent's process number.
+    pub pid: u32,
+    pub uptime: f64,
+    pub state: NodeState,
+    pub config: Config,
+    /// As bound.
+    pub listeners: Vec<SocketAddr>,
+    pub routers: Vec<Router>,
+    pub worker: Worker,
+    pub cores: Vec<Core>,
+    /// As the worker reports them; null while it does not answer.
+    #[serde(default)]
+    pub pools: serde_json::Value,
+    /// Everything else the worker reports.
+    #[serde(default)]
+    pub detail: serde_json::Map<String, serde_json::Value>,
+    /// Newest last, at most 50.
+    pub transitions: Vec<Transition>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeState {
+    /// No worker accepts yet, or none does at the moment.
+    Starting,
+    Serving,
+    /// Connections are closed as they become idle.
+    Draining,
+    /// A planned hand-over runs.
+    HandingOver,
+    Stopping,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    pub path: PathBuf,
+    /// When the running configuration was read; milliseconds since 1970.
+    pub loaded_unix_ms: u64,
+    pub reloads: u64,
+    pub failed_reloads: u64,
+    /// Why the last reload changed nothing, if it did not.
+    pub last_error: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Router {
+    pub name: String,
+    pub interface: String,
+    pub vrid: u8,
+    pub addresses: Vec<String>,
+    /// `initialize`, `backup` or `active`.
+    pub state: String,
+    /// How long it has been in this state.
+    pub since: f64,
+    /// Why it came to this state.
+    pub reason: Option<String>,
+    /// As advertised now; 0 offers the address to the peer.
+    pub priority: u8,
+    pub peer: Option<Peer>,
+    pub counters: RouterCounters,
+}
+
+/// The Active as last heard.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    pub address: IpAddr,
+    pub priority: u8,
+}
+
+/// Cumulative; what each one counts is in `lyre_vrrp::runner::Counters`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RouterCounters {
+    pub adverts_sent: u64,
+    pub adverts_received: u64,
+    pub transitions_to_active: u64,
+    pub releases_sent: u64,
+    pub releases_received: u64,
+    pub late_own_adverts: u64,
+    pub send_errors: u64,
+    /// Received datagrams that were refused, by reason.
+    pub drops: std::collections::BTreeMap<String, u64>,
+    pub interval_mismatches: u64,
+    pub address_list_mismatches: u64,
+    pub announcements_sent: u64,
+    pub address_errors: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Worker {
+    pub state: WorkerState,
+    pub pid: Option<i32>,
+    pub uptime: Option<f64>,
+    pub starts: u64,
+    /// Ends that nobody ordered.
+    pub crashes: u64,
+    /// Of these, the ones where a core stopped moving.
+    pub hangs: u64,
+    pub last_exit: Option<String>,
+    /// Until the next start, while down.
+    pub restart_in: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkerState {
+    Starting,
+    Ready,
+    /// Told to end.
+    Stopping,
+    Down,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Core {
+    pub core: usize,
+    pub connections: u64,
+    pub requests: u64,
+    pub tunnels: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transition {
+    pub unix_ms: u64,
+    pub router: String,
+    pub from: String,
+    pub to: String,
+    pub reason: String,
+}
+
+/// Answer of `POST /v1/failover`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Failover {
+    /// Every virtual address is with a peer now.
+    pub moved: bool,
+    /// From the release to the peer's first advert.
+    pub release_ms: Option<f64>,
+    /// From the order to the end, draining included.
+    pub total_ms: f64,
+    pub holders: Vec<Holder>,
+    /// For people.
+    pub message: String,
+}
+
+/// Who has a virtual router's addresses; `holder` is null if nobody is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    pub router: String,
+    pub holder: Option<String>,
+}
+
+/// Answer of the other orders and of everything that failed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    pub message: String,
+    /// One per problem, ready to print.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
+}

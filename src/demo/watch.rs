@@ -1,0 +1,102 @@
+//! Who holds the virtual address, seen from outside: the addresses on each node's interface, read a hundred times a
+//! second. Works for any contender.
+
+use crate::demo::lab::{Host, VIRTUAL_V4};
+use nix::ifaddrs::getifaddrs;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Running watchers, one per node; ends when dropped.
+pub struct Watch {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<std::io::Result<()>>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    holds: [AtomicBool; 2],
+    /// Times a node was seen to take the address, and the last of them.
+    taken: AtomicU32,
+    last_taken: Mutex<Option<Instant>>,
+    stop: AtomicBool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    Nobody,
+    /// Index of the node.
+    Node(usize),
+    /// More than one: for a moment during a planned move, otherwise a split brain.
+    Both,
+}
+
+impl Watch {
+    pub fn start(nodes: &[Host; 2]) -> Watch {
+        let shared = Arc::new(Shared::default());
+        let threads = nodes
+            .iter()
+            .enumerate()
+            .map(|(index, node)| {
+                let shared = Arc::clone(&shared);
+                node.thread(move || shared.look(index))
+            })
+            .collect();
+        Watch { shared, threads }
+    }
+
+    pub fn holder(&self) -> Holder {
+        let [a, b] = &self.shared.holds;
+        match (a.load(Ordering::Relaxed), b.load(Ordering::Relaxed)) {
+            (false, false) => Holder::Nobody,
+            (true, false) => Holder::Node(0),
+            (false, true) => Holder::Node(1),
+            (true, true) => Holder::Both,
+        }
+    }
+
+    /// When a node was last seen to take the address.
+    pub fn last_taken(&self) -> Option<Instant> {
+        *self.shared.last_taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often a node took the address since the start.
+    pub fn taken(&self) -> u32 {
+        self.shared.taken.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    fn look(&self, node: usize) {
+        let Some(slot) = self.holds.get(node) else { return };
+        while !self.stop.load(Ordering::Relaxed) {
+            let holds = getifaddrs().is_ok_and(|mut all| {
+                // On the loopback interface it only lets old connections finish: nobody is told to come here.
+                all.any(|entry| {
+                    entry.interface_name == "eth0"
+                        && entry.address.and_then(|address| address.as_sockaddr_in().map(|v4| v4.ip()))
+                            == Some(VIRTUAL_V4)
+                })
+            });
+            if holds && !slot.swap(holds, Ordering::Relaxed) {
+                *self.last_taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                self.taken.fetch_add(1, Ordering::Relaxed);
+            }
+            slot.store(holds, Ordering::Relaxed);
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // A watcher that failed to join its node's namespace leaves "holds nothing", which no condition accepts.
+            drop(thread.join());
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! The link's two threads. The sender keeps one connection to the peer and pushes our connections over it ten times a
+//! second; the listener accepts the peer's and writes what it hears into the shared table.
+//!
+//! They run in the unprivileged worker and end when [`Link`] is dropped. A broken connection is tried again after a
+//! second; what the peer had open when it fell silent stays in the table, because that is when it is needed.
+
+use crate::pair::connections::{Journal, Open};
+use crate::pair::identity::Identity;
+use crate::pair::table::Writer;
+use crate::pair::wire::{FRAME_MAX, Frame, Handover, VERSION};
+use rustls::StreamOwned;
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How old the peer's picture of our connections may be.
+const BEAT: Duration = Duration::from_millis(100);
+const PING_EVERY: Duration = Duration::from_secs(1);
+/// A peer that sent nothing this long is gone (it pings every second).
+const SILENCE_MAX: Duration = Duration::from_secs(4);
+const RETRY: Duration = Duration::from_secs(1);
+/// Entries kept after the peer fell silent, for the take-over that may still come.
+const KEEP_AFTER_SILENCE: Duration = Duration::from_secs(600);
+
+/// What the link tells its owner. Called from the link's threads; must not block.
+pub trait Owner: Send + Sync {
+    fn handover(&self, words: Handover);
+    fn connected(&self, is_connected: bool, peer: &str);
+}
+
+pub struct Settings {
+    pub node: String,
+    /// Where we dial from and to.
+    pub source: IpAddr,
+    pub peer: SocketAddr,
+    pub identity: Identity,
+}
+
+/// A running link.
+pub struct Link {
+    words: mpsc::Sender<Handover>,
+    state: Arc<State>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct State {
+    is_stopped: AtomicBool,
+    /// Our connection to the peer stands.
+    is_sending: AtomicBool,
+}
+
+impl Link {
+    /// `listener` is bound to our node address; only the peer's address may connect.
+    pub fn start(
+        settings: Settings,
+        listener: TcpListener,
+        journal: Arc<Journal>,
+        table: Writer,
+        owner: Arc<dyn Owner>,
+    ) -> io::Result<Link> {
+        listener.set_nonblocking(true)?;
+        let (words, inbox) = mpsc::channel();
+        let state = Arc::new(State::default());
+        let settings = Arc::new(settings);
+        let table = Arc::new(Mutex::new(table));
+        let sender = {
+            let (settings, state, owner) = (settings.clone(), state.clone(), owner.clone());
+            std::thread::Builder::new()
+                .name("pair-send".into())
+                .spawn(move || send(&settings, &state, &*owner, &journal, &inbox))?
+        };
+        let receiver = {
+            let state = state.clone();
+            std::thread::Builder::new()
+                .name("pair-recv".into())
+                .spawn(move || listen(&settings, &state, &owner, &listener, &table))?
+        };
+        Ok(Link { words, state, threads: vec![sender, receiver] })
+    }
+
+    /// Queues words of a hand-over for the peer; `false` if there is no connection to it now.
+    pub fn say(&self, words: Handover) -> bool {
+        self.is_connected() && self.words.send(words).is_ok()
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.state.is_sending.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.state.is_stopped.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn send(settings: &Settings, state: &State, owner: &dyn Owner, journal: &Journal, inbox: &mpsc::Receiver<Handover>) {
+    let mut open = Open::default();
+    while !state.is_stopped.load(Ordering::Relaxed) {
+        open.absorb(journal);
+        if let Ok(mut stream) = dial(settings) {
+            state.is_sending.store(true, Ordering::Relaxed);
+            owner.connected(true, &settings.peer.to_string());
+            let ended = push(settings, state, &mut stream, journal, &mut open, inbox);
+            state.is_sending.store(false, Ordering::Relaxed);
+            owner.connected(false, &settings.peer.to_string());
+            if let Err(error) = ended {
+                tracing::debug!(peer = %settings.peer, %error, "pair link lost");
+            }
+        }
+        while inbox.try_recv().is_ok() {} // words for a lost connection are stale
+        let next = Instant::now() + RETRY;
+        while Instant::now() < next && !state.is_stopped.load(Ordering::Relaxed) {
+            std::thread::sleep(BEAT);
+            open.absorb(journal);
+        }
+    }
+}
+
+type Tls = StreamOwned<rustls::ClientConnection, TcpStream>;
+
+fn dial(settings: &Settings) -> io::Result<Tls> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(settings.peer), socket2::Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(settings.source, 0).into())?;
+    socket.connect_timeout(&settings.peer.into(), RETRY)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_write_timeout(Some(SILENCE_MAX))?;
+    socket.set_read_timeout(Some(SILENCE_MAX))?;
+    let connection = rustls::ClientConnection::new(settings.identity.client.clone(), Identity::server_name())
+        .map_err(io::Error::other)?;
+    Ok(StreamOwned::new(connection, socket.into()))
+}
+
+fn push(
+    settings: &Settings,
+    state: &State,
+    stream: &mut Tls,
+    journal: &Journal,
+    open: &mut Open,
+    inbox: &mpsc::Receiver<Handover>,
+) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    Frame::Hello { version: VERSION, node: settings.node.clone() }.encode(&mut bytes);
+    Frame::Reset.encode(&mut bytes);
+    Frame::Opened(open.snapshot()).encode(&mut bytes);
+    let mut last = Instant::now();
+    while !state.is_stopped.load(Ordering::Relaxed) {
+        if last.elapsed() >= PING_EVERY {
+            Frame::Ping.encode(&mut bytes);
+        }
+        if !bytes.is_empty() {
+            stream.write_all(&bytes)?;
+            stream.flush()?;
+            bytes.clear();
+            last = Instant::now();
+        }
+        // Words of a hand-over go at once, the rest on the beat.
+        if let Ok(words) = inbox.recv_timeout(BEAT) {
+            Frame::Handover(words).encode(&mut bytes);
+        }
+        let delta = open.absorb(journal);
+        Frame::Closed(delta.closed).encode(&mut bytes);
+        Frame::Opened(delta.opened).encode(&mut bytes);
+    }
+    Ok(())
+}
+
+fn listen(
+    settings: &Settings,
+    state: &Arc<State>,
+    owner: &Arc<dyn Owner>,
+    listener: &TcpListener,
+    table: &Arc<Mutex<Writer>>,
+) {
+    let mut last_heard = Instant::now();
+    while !state.is_stopped.load(Ordering::Relaxed) {
+        match listener.accept() {
+            // Only the peer, and one connection at a time: anything else is closed before a byte is read.
+            Ok((stream, from)) if from.ip() == settings.peer.ip() => {
+                if let Err(error) = hear(settings, state, owner, stream, table) {
+                    tracing::debug!(peer = %from, %error, "pair link: the peer's connection ended");
+                }
+                last_heard = Instant::now();
+            }
+            Ok((_, from)) => tracing::debug!(peer = %from, "pair link: refused a stranger"),
+            Err(_) => std::thread::sleep(BEAT),
+        }
+        if last_heard.elapsed() > KEEP_AFTER_SILENCE {
+            last_heard = Instant::now();
+            if let Ok(mut table) = table.lock() {
+                table.clear();
+            }
+        }
+    }
+}
+
+/// Reads the peer's frames until its connection ends.
+fn hear(
+    settings: &Settings,
+    state: &State,
+    owner: &Arc<dyn Owner>,
+    stream: TcpStream,
+    table: &Mutex<Writer>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(BEAT))?;
+    stream.set_write_timeout(Some(SILENCE_MAX))?;
+    let connection = rustls::ServerConnection::new(settings.identity.server.clone())?;
+    let mut stream = StreamOwned::new(connection, stream);
+    let mut bytes = Vec::with_capacity(FRAME_MAX);
+    let mut piece = [0; 16 * 1024];
+    let mut is_greeted = false;
+    let mut last = Instant::now();
+    while !state.is_stopped.load(Ordering::Relaxed) {
+        match stream.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(count) => {
+                bytes.extend_from_slice(piece.get(..count).unwrap_or_default());
+                last = Instant::now();
+            }
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                if last.elapsed() > SILENCE_MAX {
+                    return Err("silent".into());
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut used = 0;
+        while let Some((frame, length)) = Frame::decode(bytes.get(used..).unwrap_or_default())? {
+            used += length;
+            match frame {
+                Frame::Hello { version, node } if version != VERSION => {
+                    tracing::warn!(%node, version, ours = VERSION, "pair link: the peer speaks another version; update both nodes");
+                    return Err("version".into());
+                }
+                Frame::Hello { .. } => is_greeted = true,
+                _ if !is_greeted => return Err("no greeting".into()),
+                Frame::Handover(words) => owner.handover(words),
+                Frame::Ping => {}
+                frame => apply(table, frame),
+            }
+        }
+        bytes.drain(..used);
+    }
+    Ok(())
+}
+
+fn apply(table: &Mutex<Writer>, frame: Frame) {
+    let Ok(mut table) = table.lock() else { return };
+    match frame {
+        Frame::Reset => table.clear(),
+        Frame::Opened(list) => list.into_iter().for_each(|connection| table.insert(connection)),
+        Frame::Closed(list) => list.iter().for_each(|connection| table.remove(connection)),
+        Frame::Hello { .. } | Frame::Ping | Frame::Handover(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pair::table::SharedTable;
+    use crate::pair::wire::{Connection, Move};
+
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<Handover>>);
+
+    impl Owner for Heard {
+        fn handover(&self, words: Handover) {
+            self.0.lock().unwrap().push(words);
+        }
+
+        fn connected(&self, _is_connected: bool, _peer: &str) {}
+    }
+
+    struct Node {
+        link: Link,
+        journal: Arc<Journal>,
+        table: SharedTable,
+        heard: Arc<Heard>,
+    }
+
+    fn node(name: &str, ip: &str, listener: TcpListener, peer: SocketAddr, secret: &[u8]) -> Node {
+        let (table, memfd) = SharedTable::create(c"test").unwrap();
+        let (journal, heard) = (Arc::new(Journal::new(1)), Arc::new(Heard::default()));
+        let settings = Settings {
+            node: name.into(),
+            source: ip.parse().unwrap(),
+            peer,
+            identity: Identity::derive(secret).unwrap(),
+        };
+        let writer = Writer::new(SharedTable::open(memfd).unwrap());
+        let link = Link::start(settings, listener, journal.clone(), writer, heard.clone()).unwrap();
+        Node { link, journal, table, heard }
+    }
+
+    fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !holds() {
+            assert!(Instant::now() < deadline, "{what}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn listeners() -> (TcpListener, TcpListener) {
+        (TcpListener::bind("127.0.0.2:0").unwrap(), TcpListener::bind("127.0.0.3:0").unwrap())
+    }
+
+    #[test]
+    fn each_node_learns_the_others_connections_and_words() {
+        let (la, lb) = listeners();
+        let (aa, ab) = (la.local_addr().unwrap(), lb.local_addr().unwrap());
+        let a = node("a", "127.0.0.2", la, ab, b"secret");
+        let connection =
+            Connection { client: "203.0.113.9:40001".parse().unwrap(), local: "10.0.0.10:443".parse().unwrap() };
+        a.journal.opened(0, connection); // before there is a peer: part of the snapshot
+        let b = node("b", "127.0.0.3", lb, aa, b"secret");
+        eventually("the snapshot arrives", || b.table.connections().collect::<Vec<_>>() == [connection]);
+        let later = Connection { client: "203.0.113.9:40002".parse().unwrap(), ..connection };
+        a.journal.opened(0, later);
+        a.journal.closed(0, connection);
+        eventually("a change arrives", || b.table.connections().collect::<Vec<_>>() == [later]);
+
+        let words =
+            Handover::Prepare { id: 1, moves: vec![Move { address: "10.0.0.10".parse().unwrap(), mac: [1; 6] }] };
+        eventually("the link back stands", || a.link.is_connected());
+        assert!(a.link.say(words.clone()));
+        eventually("words arrive", || *b.heard.0.lock().unwrap() == [words.clone()]);
+
+        drop(a);
+        eventually("the loss is seen", || !b.link.is_connected());
+        assert_eq!(b.table.connections().collect::<Vec<_>>(), [later], "what a lost peer had open stays known");
+    }
+
+    #[test]
+    fn another_secret_is_refused_and_nothing_is_believed() {
+        let (la, lb) = listeners();
+        let (aa, ab) = (la.local_addr().unwrap(), lb.local_addr().unwrap());
+        let a = node("a", "127.0.0.2", la, ab, b"secret");
+        let b = node("b", "127.0.0.3", lb, aa, b"another");
+        let connection =
+            Connection { client: "203.0.113.9:40001".parse().unwrap(), local: "10.0.0.10:443".parse().unwrap() };
+        a.journal.opened(0, connection);
+        b.journal.opened(0, connection);
+        let until = Instant::now() + Duration::from_millis(1500);
+        while Instant::now() < until {
+            assert_eq!(a.table.connections().count() + b.table.connections().count(), 0);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}

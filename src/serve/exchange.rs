@@ -1,0 +1,498 @@
+//! One attempt at one server: the request up, the response down, both at once where the request has a long body.
+
+use crate::net::clock::{Elapsed, now};
+use crate::net::pool;
+use crate::net::stream::{Bytes, Stream};
+use crate::policy::health::Outcome;
+use crate::policy::retry;
+use crate::proto::http1::exchange::{Exchange, Framing};
+use crate::proto::http1::{BodyReader, ChunkError, HeadReader, emit};
+use crate::serve::balance::Slot;
+use crate::serve::body::{Turn, append, receive};
+use crate::serve::connection::{Connection, Next};
+use crate::serve::core::{PoolView, View};
+use crate::serve::plan::{self, Final, Judged};
+use crate::serve::record::Record;
+use crate::serve::reply::{Failure, Own};
+use crate::serve::upload::{Side, Upload};
+use std::future::poll_fn;
+use std::io;
+use std::task::Poll;
+use std::time::Duration;
+
+/// A client that expects 100 gets it from us when the server is silent this long (RFC 9110 §10.1.1: it would send
+/// anyway).
+const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A response this late makes it worth a look whether the client still waits. Most are faster and pay nothing.
+const UNWATCHED: Duration = Duration::from_millis(500);
+
+/// A server that stopped reading the upload has this long to say why.
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A connection to the server picked.
+pub struct Link {
+    pub stream: Stream,
+    pub slot: Slot,
+    /// The request only asks: the server need not finish when nobody waits for the answer.
+    pub is_abandonable: bool,
+}
+
+/// How an exchange ends well.
+pub enum Finished {
+    Next(Next),
+    Tunnel {
+        upstream: Stream,
+        slot: Slot,
+        from_client: Option<Bytes>,
+        from_upstream: Option<Bytes>,
+        idle_max: Duration,
+    },
+}
+
+/// How it ends badly.
+pub struct Broken {
+    pub failure: Failure,
+    pub kind: retry::Failure,
+    /// The client got bytes of the response.
+    pub has_begun: bool,
+    /// The body, if none of it beyond the held head was spent.
+    pub upload: Option<Upload>,
+}
+
+impl Broken {
+    /// Counts towards the server's ejection; a stale connection does not.
+    pub fn is_servers_fault(&self, is_reused: bool) -> bool {
+        match self.failure {
+            Failure::Response(_) | Failure::ResponseBody(_) => true,
+            Failure::Own(own) => match own {
+                Own::ConnectRefused | Own::ConnectTimeout | Own::UpgradeMismatch | Own::TooManyInterims => true,
+                Own::UpstreamClosed => !is_reused,
+                _ => false,
+            },
+            Failure::Request(_) | Failure::RequestBody(_) => false,
+        }
+    }
+}
+
+/// Sends the request that `record` holds and carries its response to the client.
+pub async fn exchange(
+    connection: &Connection,
+    view: &View,
+    pool: &PoolView,
+    link: Link,
+    upload: Upload,
+    mut state: Exchange,
+    record: &mut Record,
+) -> Result<Finished, Broken> {
+    let Link { stream, slot, is_abandonable } = link;
+    let mut slot = Some(slot);
+    let end = {
+        let mut side = Side::Resting(upload);
+        let mut run = Run { connection, view, pool, server: &stream, state: &mut state, record, is_abandonable };
+        let result = run.converse(&mut side, &mut slot).await;
+        run.record.bytes_in = side.bytes();
+        match result {
+            Ok(Conversed::Answered) => {
+                let next = run.next(&mut side);
+                End::Answered(next)
+            }
+            Ok(Conversed::Tunnel(from_upstream)) => End::Tunnel(from_upstream, side.take_rest()),
+            Err(stop) => {
+                let upload = if stop.has_begun { None } else { side.into_resting() };
+                return Err(Broken { failure: stop.failure, kind: stop.kind, has_begun: stop.has_begun, upload });
+            }
+        }
+    };
+    match end {
+        End::Answered(next) => {
+            if state.may_reuse_upstream()
+                && let Some(upstream) = &record.upstream
+            {
+                let idle_max = pool.shared.settings.max_requests_per_server as usize;
+                upstream.idle.put(stream, idle_max, connection.core.counters());
+            }
+            Ok(Finished::Next(next))
+        }
+        End::Tunnel(from_upstream, from_client) => match slot {
+            Some(slot) => Ok(Finished::Tunnel {
+                upstream: stream,
+                slot,
+                from_client,
+                from_upstream,
+                idle_max: pool.shared.settings.tunnel_timeout,
+            }),
+            // A slot is given up only with a final response.
+            None => Ok(Finished::Next(Next::Close)),
+        },
+    }
+}
+
+enum End {
+    Answered(Next),
+    Tunnel(Option<Bytes>, Option<Bytes>),
+}
+
+enum Conversed {
+    Answered,
+    Tunnel(Option<Bytes>),
+}
+
+/// The exchange cannot go on.
+struct Stop {
+    failure: Failure,
+    kind: retry::Failure,
+    has_begun: bool,
+}
+
+impl Stop {
+    fn early(failure: impl Into<Failure>, kind: retry::Failure) -> Stop {
+        Stop { failure: failure.into(), kind, has_begun: false }
+    }
+
+    /// After bytes of the response reached the client.
+    fn late(failure: impl Into<Failure>) -> Stop {
+        Stop { failure: failure.into(), kind: retry::Failure::ResponseBegun, has_begun: true }
+    }
+}
+
+/// The parties of one attempt.
+struct Run<'r> {
+    connection: &'r Connection,
+    view: &'r View,
+    pool: &'r PoolView,
+    server: &'r Stream,
+    state: &'r mut Exchange,
+    record: &'r mut Record,
+    /// Nothing is lost if the server's answer is not awaited once the client left.
+    is_abandonable: bool,
+}
+
+impl<'r> Run<'r> {
+    async fn converse(&mut self, side: &mut Side<'r>, slot: &mut Option<Slot>) -> Result<Conversed, Stop> {
+        self.send_head().await?;
+        if !self.state.awaits_continue() {
+            self.start(side);
+        }
+        let (judged, bytes) = self.response_head(side).await?;
+        self.record.first_byte = Some(self.record.since_head());
+        match judged {
+            Heard::Tunnel(out) => {
+                self.record.status = 101;
+                self.send_to_client(side, out).await?;
+                Ok(Conversed::Tunnel(Some(bytes).filter(|bytes| !bytes.is_empty())))
+            }
+            Heard::Final(head) => {
+                self.record.status = head.status;
+                self.body(side, slot, head, bytes).await?;
+                Ok(Conversed::Answered)
+            }
+        }
+    }
+
+    fn start(&self, side: &mut Side<'r>) {
+        side.start(&self.connection.stream, self.server, self.view.snapshot.settings.timeouts.client_idle);
+    }
+
+    async fn send_head(&mut self) -> Result<(), Stop> {
+        let timer = &self.connection.timer;
+        timer.arm(self.pool.shared.settings.idle_timeout);
+        let head = std::mem::take(&mut self.record.request.head);
+        match timer.bound(self.server.send(head)).await {
+            Ok((result, head)) => {
+                self.record.request.head = head;
+                // Some bytes may have been taken: as good as sent.
+                result.map_err(|_| Stop::early(Own::UpstreamClosed, retry::Failure::NoResponse))
+            }
+            Err(Elapsed) => Err(Stop::early(Own::ResponseTimeout, retry::Failure::Timeout)),
+        }
+    }
+
+    /// The final or upgrading response head and what came behind it; interim ones are passed on.
+    async fn response_head(&mut self, side: &mut Side<'r>) -> Result<(Heard, Bytes), Stop> {
+        let mut reader = HeadReader::new();
+        let mut held: Option<Bytes> = None;
+        loop {
+            let mut bytes = match held.take() {
+                Some(bytes) => bytes,
+                None => self.first_bytes(side).await?,
+            };
+            match plan::response(&self.connection.core, self.state, &mut reader, &bytes) {
+                Ok(Judged::Final(head)) => {
+                    self.note_answer(head.is_server_error);
+                    bytes.advance(head.consumed);
+                    return Ok((Heard::Final(head), bytes));
+                }
+                Ok(Judged::Tunnel { out, consumed }) => {
+                    bytes.advance(consumed);
+                    return Ok((Heard::Tunnel(out), bytes));
+                }
+                Ok(Judged::Interim { out, consumed, is_continue }) => {
+                    if let Some(out) = out {
+                        self.send_to_client(side, out).await?;
+                    }
+                    if is_continue {
+                        self.start(side);
+                    }
+                    bytes.advance(consumed);
+                    held = Some(bytes).filter(|bytes| !bytes.is_empty());
+                    reader = HeadReader::new();
+                }
+                // Rare: a head larger than one receive buffer, or cut by the network.
+                Ok(Judged::NeedMore) => held = Some(Box::pin(self.more(side, bytes)).await?),
+                Err(failure) => return Err(Stop::early(failure, retry::Failure::ResponseBegun)),
+            }
+        }
+    }
+
+    /// Any well-formed answer keeps the server in its pool, whatever its status.
+    fn note_answer(&self, is_server_error: bool) {
+        let core = &self.connection.core;
+        let Some(upstream) = &self.record.upstream else { return };
+        core.note(self.pool, upstream, Outcome::Answered);
+        if let Some(cell) = upstream.cell(core) {
+            cell.requests.bump();
+            if is_server_error {
+                cell.errors.bump();
+            }
+        }
+    }
+
+    /// The first bytes of a response head, with the upload going on beside the wait.
+    async fn first_bytes(&mut self, side: &mut Side<'r>) -> Result<Bytes, Stop> {
+        let timer = &self.connection.timer;
+        let mut deadline = now().after(self.pool.shared.settings.response_timeout);
+        let mut is_watching = false;
+        loop {
+            let is_waiting_for_continue = self.state.awaits_continue();
+            let may_watch = self.is_abandonable && side.is_spent();
+            let left = deadline.since(now());
+            timer.arm(match () {
+                () if is_waiting_for_continue => CONTINUE_PATIENCE,
+                () if side.is_refused() => REFUSAL_PATIENCE,
+                () if may_watch && !is_watching => left.min(UNWATCHED),
+                () => left,
+            });
+            let was_running = side.is_running();
+            let client = Some(&self.connection.stream).filter(|_| may_watch && is_watching);
+            match side.beside(timer.bound(either(self.server, client))).await {
+                Ok(Ok(Heeded::Server(Ok(bytes)))) if !bytes.is_empty() => return Ok(bytes),
+                Ok(Ok(Heeded::Server(_))) => return Err(Stop::early(Own::UpstreamClosed, retry::Failure::NoResponse)),
+                // The next request came early: it waits its turn, and nobody looks at the client any more.
+                Ok(Ok(Heeded::Client(Ok(bytes)))) if !bytes.is_empty() => side.keep(bytes),
+                Ok(Ok(Heeded::Client(_))) => return Err(Stop::early(Own::ClientGone, retry::Failure::ResponseBegun)),
+                Ok(Err(Elapsed)) if is_waiting_for_continue => {
+                    self.state.continued();
+                    self.send_to_client(side, emit::CONTINUE.to_vec()).await?;
+                    self.start(side);
+                }
+                // The time for the answer counts from the end of the request.
+                Ok(Err(Elapsed)) if was_running && !side.is_refused() => {
+                    deadline = now().after(self.pool.shared.settings.response_timeout);
+                }
+                Ok(Err(Elapsed)) if may_watch && !is_watching => is_watching = true,
+                Ok(Err(Elapsed)) => return Err(Stop::early(Own::ResponseTimeout, retry::Failure::Timeout)),
+                Err(failure) => return Err(Stop::early(failure, retry::Failure::ResponseBegun)),
+            }
+        }
+    }
+
+    /// `bytes` and those behind them, in one piece.
+    async fn more(&mut self, side: &mut Side<'r>, bytes: Bytes) -> Result<Bytes, Stop> {
+        let mut gathered = match bytes {
+            Bytes::Owned(gathered) => gathered,
+            chunk => {
+                let mut gathered = pool::Pooled::new(pool::vector());
+                gathered.extend(&chunk);
+                gathered
+            }
+        };
+        let timer = &self.connection.timer;
+        timer.arm(self.pool.shared.settings.idle_timeout);
+        match side.beside(timer.bound(self.server.recv())).await {
+            Ok(Ok(Ok(more))) if !more.is_empty() => {
+                gathered.extend(&more);
+                Ok(Bytes::Owned(gathered))
+            }
+            Ok(Ok(_)) => Err(Stop::early(Own::UpstreamClosed, retry::Failure::ResponseBegun)),
+            Ok(Err(Elapsed)) => Err(Stop::early(Own::ResponseTimeout, retry::Failure::ResponseBegun)),
+            Err(failure) => Err(Stop::early(failure, retry::Failure::ResponseBegun)),
+        }
+    }
+
+    /// Head and body of the final response to the client.
+    async fn body(
+        &mut self,
+        side: &mut Side<'r>,
+        slot: &mut Option<Slot>,
+        head: Final,
+        mut bytes: Bytes,
+    ) -> Result<(), Stop> {
+        let Final { reply, mut out, .. } = head;
+        let mut reader = BodyReader::new(reply.received);
+        // What came with the head goes out with it, in one send.
+        while !bytes.is_empty() && !reader.is_done() {
+            let span = reader.decode(&bytes).map_err(broken_early)?;
+            let data = bytes.get(span.data).unwrap_or_default();
+            self.record.bytes_out += data.len() as u64;
+            append(&mut out, data, reply.sent);
+            bytes.advance(span.consumed);
+        }
+        if !bytes.is_empty() {
+            self.connection.core.counters().upstream_unsolicited.bump();
+            self.state.spoil_upstream();
+        }
+        drop(bytes);
+        if reader.is_done() {
+            end(&mut out, reply.sent);
+            slot.take();
+        }
+        self.send_to_client(side, out).await?;
+        let mut turn = Turn::default();
+        while !reader.is_done() {
+            self.carry(side, slot, &mut reader, reply.sent).await?;
+            turn.step().await;
+        }
+        Ok(())
+    }
+
+    /// One piece of the response body.
+    async fn carry(
+        &mut self,
+        side: &mut Side<'r>,
+        slot: &mut Option<Slot>,
+        reader: &mut BodyReader,
+        sent: Framing,
+    ) -> Result<(), Stop> {
+        let timer = &self.connection.timer;
+        let is_plain = matches!(reader, BodyReader::Length { .. });
+        let bytes_max = if is_plain { reader.expected() } else { u64::MAX };
+        timer.arm(self.pool.shared.settings.idle_timeout);
+        let piece = match side.beside(timer.bound(receive(self.server, bytes_max))).await {
+            Ok(Ok(Ok(piece))) => piece,
+            Ok(Ok(Err(_))) => return Err(Stop::late(Own::Truncated)),
+            Ok(Err(Elapsed)) => return Err(Stop::late(Own::UpstreamStuck)),
+            Err(failure) => return Err(Stop::late(failure)),
+        };
+        if piece.is_empty() {
+            reader.end_of_stream().map_err(|_| Stop::late(Own::Truncated))?;
+            slot.take();
+            let mut last = pool::vector();
+            end(&mut last, sent);
+            return self.send_to_client(side, last).await.map_err(Stop::begun);
+        }
+        let (view, stream) = (self.view, &self.connection.stream);
+        let patience = view.snapshot.settings.timeouts.client_idle;
+        if is_plain && sent != Framing::Chunked {
+            // Bounded by what is expected, so all of it is body.
+            let _ = reader.decode(&piece);
+            self.record.bytes_out += piece.len() as u64;
+            if reader.is_done() {
+                slot.take();
+            }
+            timer.arm(patience);
+            return told(side.beside(timer.bound(stream.send_all(&piece))).await);
+        }
+        let mut out = pool::vector();
+        let mut at = 0;
+        while at < piece.len() && !reader.is_done() {
+            let rest = piece.get(at..).unwrap_or_default();
+            let span = reader.decode(rest).map_err(|error| Stop::late(Failure::ResponseBody(error)))?;
+            let data = rest.get(span.data).unwrap_or_default();
+            self.record.bytes_out += data.len() as u64;
+            append(&mut out, data, sent);
+            at += span.consumed;
+        }
+        if reader.is_done() {
+            if at < piece.len() {
+                self.connection.core.counters().upstream_unsolicited.bump();
+                self.state.spoil_upstream();
+            }
+            end(&mut out, sent);
+            slot.take();
+        }
+        drop(piece);
+        self.send_to_client(side, out).await.map_err(Stop::begun)
+    }
+
+    async fn send_to_client(&mut self, side: &mut Side<'r>, out: Vec<u8>) -> Result<(), Stop> {
+        if out.is_empty() {
+            pool::recycle(out);
+            return Ok(());
+        }
+        let timer = &self.connection.timer;
+        timer.arm(self.view.snapshot.settings.timeouts.client_idle);
+        let sent = side.beside(timer.bound(self.connection.stream.send(out))).await;
+        told(sent.map(|sent| {
+            sent.map(|(result, out)| {
+                pool::recycle(out);
+                result
+            })
+        }))
+    }
+
+    /// After a complete response: what comes next on the client's connection.
+    fn next(&mut self, side: &mut Side<'r>) -> Next {
+        if side.is_done() {
+            self.state.request_done();
+        }
+        self.state.response_done();
+        if self.state.may_reuse_client() {
+            return Next::Request(side.take_rest());
+        }
+        let has_unread = !side.is_done() || side.take_rest().is_some_and(|rest| !rest.is_empty());
+        if has_unread { Next::Linger } else { Next::Close }
+    }
+}
+
+impl Stop {
+    fn begun(self) -> Stop {
+        Stop { has_begun: true, kind: retry::Failure::ResponseBegun, ..self }
+    }
+}
+
+/// What came first.
+enum Heeded {
+    Server(io::Result<Bytes>),
+    Client(io::Result<Bytes>),
+}
+
+async fn either(server: &Stream, client: Option<&Stream>) -> Heeded {
+    poll_fn(|cx| {
+        if let Poll::Ready(received) = server.poll_recv(cx) {
+            return Poll::Ready(Heeded::Server(received));
+        }
+        match client.map(|client| client.poll_recv(cx)) {
+            Some(Poll::Ready(received)) => Poll::Ready(Heeded::Client(received)),
+            Some(Poll::Pending) | None => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// A response head that matters.
+enum Heard {
+    Final(Final),
+    Tunnel(Vec<u8>),
+}
+
+/// The body's framing broke in the bytes that came with the head, of which nothing was sent yet.
+fn broken_early(error: ChunkError) -> Stop {
+    Stop::early(Failure::ResponseBody(error), retry::Failure::ResponseBegun)
+}
+
+fn end(out: &mut Vec<u8>, sent: Framing) {
+    if sent == Framing::Chunked {
+        out.extend_from_slice(emit::LAST_CHUNK);
+    }
+}
+
+/// How a send to the client went. By then bytes of the response may have reached it.
+fn told(sent: Result<Result<io::Result<()>, Elapsed>, Failure>) -> Result<(), Stop> {
+    match sent {
+        Ok(Ok(Ok(()))) => Ok(()),
+        Ok(Ok(Err(_))) => Err(Stop::late(Own::ClientGone)),
+        Ok(Err(Elapsed)) => Err(Stop::late(Own::ClientStuck)),
+        Err(failure) => Err(Stop::late(failure)),
+    }
+}

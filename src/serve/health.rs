@@ -1,0 +1,241 @@
+//! Active health: the control executor probes every server and publishes a state per server that the cores read.
+
+use crate::config::settings::CheckKind;
+use crate::net::clock::Timer;
+use crate::net::driver::Driver;
+use crate::net::stream::Stream;
+use crate::policy::health::{self, Health, PoolState, State, Verdict, status_verdict};
+use crate::proto::http1::{BodyReader, Fields, HeadReader, Limits, Method, Parsed};
+use crate::serve::shared::{Phase, Pool, Server, Shared};
+use std::io;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// The body of a check's answer; status.php has about 250 bytes.
+const BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// How often probers look whether something asks for an early probe, or for their end.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A server whose requests fail is probed at once, but not more often than this.
+const EARLY_INTERVAL: Duration = Duration::from_millis(200);
+
+/// What the checks say of `server`.
+pub fn state(server: &Server) -> State {
+    match server.health.load(Relaxed) {
+        1 => State::Up,
+        2 => State::Maintenance,
+        3 => State::Down,
+        4 => State::Draining,
+        _ => State::Unknown,
+    }
+}
+
+fn publish(server: &Server, state: State) {
+    let word = match state {
+        State::Unknown => 0,
+        State::Up => 1,
+        State::Maintenance => 2,
+        State::Down => 3,
+        State::Draining => 4,
+    };
+    server.health.store(word, Relaxed);
+}
+
+pub fn pool_state(pool: &Pool) -> PoolState {
+    health::pool_state(pool.servers.iter().map(|server| state(server)))
+}
+
+/// Starts a prober for every server of the current snapshot that has none, and keeps the page's summary true. Runs on
+/// the control executor until the worker ends.
+pub async fn supervise(shared: Arc<Shared>, driver: Driver) {
+    let mut probed: Vec<Arc<Server>> = Vec::new();
+    let mut generation = 0;
+    while shared.phase() != Phase::Ended {
+        if generation != shared.generation() {
+            generation = shared.generation();
+            let snapshot = shared.snapshot();
+            for pool in &snapshot.pools {
+                for server in &pool.servers {
+                    if !probed.iter().any(|known| Arc::ptr_eq(known, server)) {
+                        probed.push(server.clone());
+                        let prober = Prober { shared: shared.clone(), driver: driver.clone(), server: server.clone() };
+                        glommio::spawn_local(prober.run()).detach();
+                    }
+                }
+            }
+            probed
+                .retain(|server| snapshot.pools.iter().any(|pool| pool.servers.iter().any(|s| Arc::ptr_eq(s, server))));
+            summarize(&shared);
+        }
+        glommio::timer::sleep(LOOK).await;
+    }
+}
+
+/// Web servers that take requests, for the parent: those checked by status.php, or all if none is.
+fn summarize(shared: &Shared) {
+    let snapshot = shared.snapshot();
+    let is_web = |pool: &&Arc<Pool>| matches!(pool.settings.check.kind, CheckKind::NextcloudStatus { .. });
+    let has_web = snapshot.pools.iter().any(|pool| is_web(&pool));
+    let (mut usable, mut all) = (0, 0);
+    for pool in snapshot.pools.iter().filter(|pool| !has_web || is_web(pool)) {
+        let pool_state = pool_state(pool);
+        all += pool.servers.len();
+        usable += pool.servers.iter().filter(|server| health::is_usable(state(server), pool_state)).count();
+    }
+    shared.page.summary.servers.store(all as u32, Relaxed);
+    shared.page.summary.usable_servers.store(usable as u32, Relaxed);
+}
+
+struct Prober {
+    shared: Arc<Shared>,
+    driver: Driver,
+    server: Arc<Server>,
+}
+
+impl Prober {
+    async fn run(self) {
+        let mut health: Option<(u32, u32, Health)> = None;
+        let mut failures = self.failures();
+        // The current snapshot's pool each time: a reload may have changed the check.
+        while let Some(pool) = self.pool() {
+            let check = &pool.settings.check;
+            let health = match &mut health {
+                Some((rise, fall, health)) if (*rise, *fall) == (check.rise, check.fall) => health,
+                slot => &mut slot.insert((check.rise, check.fall, Health::new(check.rise, check.fall))).2,
+            };
+            let source = self.shared.snapshot().source;
+            let found = self.probe(&check.kind, check.timeout, source).await;
+            let verdict = found.as_ref().copied().unwrap_or(Verdict::Down);
+            if let Some(state) = health.verdict(verdict) {
+                publish(&self.server, state);
+                summarize(&self.shared);
+                let reason = found.err().map(|error| error.to_string()).unwrap_or_default();
+                let (pool, server) = (self.server.pool.as_str(), self.server.name.as_str());
+                match state {
+                    State::Up => tracing::info!(pool, server, "server is up"),
+                    State::Maintenance => tracing::warn!(pool, server, "server is in maintenance"),
+                    State::Down => tracing::warn!(pool, server, reason, "server is down"),
+                    State::Unknown | State::Draining => {}
+                }
+            }
+            let is_settled = matches!(
+                (health.state(), verdict),
+                (State::Up, Verdict::Up) | (State::Maintenance, Verdict::Maintenance) | (State::Down, Verdict::Down)
+            );
+            self.pause(check.interval, is_settled, &mut failures).await;
+        }
+    }
+
+    /// Waits for the next probe: the interval and up to a tenth more, so that the edges' probes do not march in step;
+    /// much less while the state is about to change, or when requests begin to fail.
+    async fn pause(&self, interval: Duration, is_settled: bool, failures: &mut u64) {
+        let interval = if is_settled { interval } else { interval / 4 };
+        let mut left = interval.mul_f64(1.0 + fastrand::f64() / 10.0);
+        let mut waited = Duration::ZERO;
+        while !left.is_zero() && self.shared.phase() != Phase::Ended {
+            let step = left.min(LOOK);
+            glommio::timer::sleep(step).await;
+            left -= step;
+            waited += step;
+            let now_failed = self.failures();
+            if now_failed > *failures && waited >= EARLY_INTERVAL.min(interval) && state(&self.server) != State::Down {
+                *failures = now_failed;
+                return;
+            }
+        }
+        *failures = self.failures();
+    }
+
+    fn failures(&self) -> u64 {
+        self.server.cells().map(|cell| cell.failures.read()).sum()
+    }
+
+    /// This server's pool, while it is configured and the worker lives.
+    fn pool(&self) -> Option<Arc<Pool>> {
+        if self.shared.phase() == Phase::Ended {
+            return None;
+        }
+        let snapshot = self.shared.snapshot();
+        let is_mine = |pool: &&Arc<Pool>| pool.servers.iter().any(|server| Arc::ptr_eq(server, &self.server));
+        snapshot.pools.iter().find(is_mine).cloned()
+    }
+
+    async fn probe(&self, kind: &CheckKind, timeout: Duration, source: Option<IpAddr>) -> io::Result<Verdict> {
+        let source = source.filter(|source| {
+            source.is_ipv4() == self.server.address.is_ipv4() && !self.server.address.ip().is_loopback()
+        });
+        let connected = match self.driver.connect(self.server.address, source, timeout).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && source.is_some() => {
+                self.driver.connect(self.server.address, None, timeout).await
+            }
+            other => other,
+        };
+        let stream = Stream::Plain(connected?);
+        let (path, host, is_nextcloud) = match kind {
+            CheckKind::Tcp => return Ok(Verdict::Up),
+            CheckKind::NextcloudStatus { host } => ("/status.php", host, true),
+            CheckKind::HttpAlive { path, host } => (path.as_str(), host, false),
+        };
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-Proto: https\r\nUser-Agent: Lyre-check\r\n\
+             Accept: */*\r\nConnection: close\r\n\r\n"
+        );
+        let timer = Rc::new(Timer::new());
+        timer.arm(timeout);
+        match timer.bound(ask(&stream, request.into_bytes())).await {
+            Ok(answer) => answer.map(|(status, body)| match is_nextcloud {
+                true => status_verdict(status, &body),
+                false => Verdict::Up,
+            }),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+}
+
+/// Status and body of one GET.
+async fn ask(stream: &Stream, request: Vec<u8>) -> io::Result<(u16, Vec<u8>)> {
+    stream.send(request).await.0?;
+    let mut received = Vec::new();
+    let (status, mut body, mut at) = loop {
+        if receive(stream, &mut received).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut fields = Box::new(Fields::new());
+        match HeadReader::new().response(&received, &mut fields, &Limits::default()) {
+            Ok(Parsed::NeedMore) => {}
+            Ok(Parsed::Done { head, consumed }) if !head.is_interim() => {
+                break (head.status(), BodyReader::new(head.body(Method::Get)), consumed);
+            }
+            Ok(Parsed::Done { consumed, .. }) => drop(received.drain(..consumed)),
+            Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+        }
+    };
+    let mut content = Vec::new();
+    loop {
+        while at < received.len() && !body.is_done() {
+            let rest = received.get(at..).unwrap_or_default();
+            let span = body.decode(rest).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            content.extend_from_slice(rest.get(span.data).unwrap_or_default());
+            at += span.consumed;
+        }
+        // An answer this long is no status.php; its beginning decides that as well as the rest would.
+        if body.is_done() || content.len() > BODY_BYTES_MAX {
+            return Ok((status, content));
+        }
+        received.clear();
+        at = 0;
+        if receive(stream, &mut received).await? == 0 {
+            body.end_of_stream().map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        }
+    }
+}
+
+async fn receive(stream: &Stream, into: &mut Vec<u8>) -> io::Result<usize> {
+    let bytes = stream.recv().await?;
+    into.extend_from_slice(&bytes);
+    Ok(bytes.len())
+}

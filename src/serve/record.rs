@@ -1,0 +1,192 @@
+//! What is known of one exchange for its log line and the counters; counts it as in flight while it exists.
+
+use crate::net::clock::{Now, now};
+use crate::net::pool;
+use crate::serve::connection::Connection;
+use crate::serve::core::{Core, RequestId, Upstream, elapsed_ns};
+use crate::serve::reply::Failure;
+use crate::telemetry::access::{Line, Times};
+use std::net::IpAddr;
+use std::rc::Rc;
+
+pub struct Record {
+    core: Rc<Core>,
+    pub id: RequestId,
+    pub started: Now,
+    /// End of the request head.
+    pub headed: Option<Now>,
+    pub queue: Option<u64>,
+    pub connect: Option<u64>,
+    pub first_byte: Option<u64>,
+    pub client: IpAddr,
+    pub status: u16,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub tries: u8,
+    pub upstream: Option<Rc<Upstream>>,
+    pub end: Option<Failure>,
+    pub request: RequestText,
+    is_in_flight: bool,
+}
+
+/// The request as text, for the log and for our own answers: the head as it went, or would go, upstream.
+#[derive(Default)]
+pub struct RequestText {
+    pub head: Vec<u8>,
+    pub method_bytes: usize,
+    pub target_bytes: usize,
+}
+
+impl RequestText {
+    pub fn method(&self) -> &[u8] {
+        self.head.get(..self.method_bytes).unwrap_or_default()
+    }
+
+    pub fn target(&self) -> &[u8] {
+        let start = self.method_bytes + 1;
+        self.head.get(start..start + self.target_bytes).unwrap_or_default()
+    }
+
+    pub fn path(&self) -> &[u8] {
+        self.target().split(|byte| *byte == b'?').next().unwrap_or_default()
+    }
+
+    /// Value of the first field of this lower-case name.
+    pub fn field(&self, name: &[u8]) -> &[u8] {
+        for line in self.head.split(|byte| *byte == b'\n').skip(1) {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            if line.is_empty() {
+                break;
+            }
+            if let Some((before, value)) = line.split_at_checked(name.len())
+                && before.eq_ignore_ascii_case(name)
+                && let Some(value) = value.strip_prefix(b":")
+            {
+                return value.trim_ascii();
+            }
+        }
+        &[]
+    }
+
+    /// Keeps what the log line needs and nothing more, for exchanges that live long.
+    pub fn shrink(&mut self) {
+        let end = self.method_bytes + 1 + self.target_bytes;
+        let host = self.field(b"host").to_vec();
+        let mut short = Vec::with_capacity(end + host.len() + 16);
+        short.extend_from_slice(self.head.get(..end).unwrap_or_default());
+        short.extend_from_slice(b"\r\nhost: ");
+        short.extend_from_slice(&host);
+        pool::recycle(std::mem::replace(&mut self.head, short));
+    }
+}
+
+impl Record {
+    pub fn begin(connection: &Connection) -> Record {
+        let core = &connection.core;
+        core.counters().requests.bump();
+        core.counters().in_flight.up();
+        Record {
+            core: core.clone(),
+            id: core.request_id(),
+            started: now(),
+            headed: None,
+            queue: None,
+            connect: None,
+            first_byte: None,
+            client: connection.origin.peer,
+            status: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            tries: 0,
+            upstream: None,
+            end: None,
+            request: RequestText::default(),
+            is_in_flight: true,
+        }
+    }
+
+    /// Counted as a tunnel from here on.
+    pub fn leave_flight(&mut self) {
+        if std::mem::replace(&mut self.is_in_flight, false) {
+            self.core.counters().in_flight.down();
+        }
+    }
+
+    /// Nanoseconds from the end of the request head to now.
+    pub fn since_head(&self) -> u64 {
+        elapsed_ns(self.headed.unwrap_or(self.started))
+    }
+
+    /// Counts the exchange and writes its line.
+    pub fn finish(&mut self, connection: &Connection) {
+        let total = elapsed_ns(self.started);
+        let counters = self.core.counters();
+        counters.response(self.status);
+        counters.duration.record(total);
+        counters.bytes_in.add(self.bytes_in);
+        counters.bytes_out.add(self.bytes_out);
+        let end = self.end.map(|failure| {
+            counters.failure(failure.index());
+            let answer = failure.answer();
+            (answer.side.as_str(), answer.code)
+        });
+        if !self.core.is_logging() {
+            return;
+        }
+        let server = self.upstream.as_ref().map(|upstream| &upstream.server);
+        let line = Line {
+            client: self.client,
+            host: self.request.field(b"host"),
+            method: self.request.method(),
+            target: self.request.target(),
+            status: self.status,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            pool: server.map_or("", |server| server.pool.as_str()),
+            server: server.map_or("", |server| server.name.as_str()),
+            request_id: self.id.as_str(),
+            tls: connection.tls_version(),
+            times: Times {
+                head: self.headed.map_or(total, |headed| headed.0.saturating_sub(self.started.0)),
+                queue: self.queue,
+                connect: self.connect,
+                first_byte: self.first_byte,
+                total,
+            },
+            tries: self.tries,
+            end,
+        };
+        let started = self.core.date.wall(self.started);
+        self.core.log(|log, _| log.write(started, &line));
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.leave_flight();
+        pool::recycle(std::mem::take(&mut self.request.head));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kept_head_tells_the_request_again() {
+        let head =
+            b"PROPFIND /a/b?c HTTP/1.1\r\nHost: cloud.example.com\r\nACCEPT:  text/html \r\n\r\nhost: body".to_vec();
+        let mut text = RequestText { head, method_bytes: 8, target_bytes: 6 };
+        assert_eq!((text.method(), text.target(), text.path()), (&b"PROPFIND"[..], &b"/a/b?c"[..], &b"/a/b"[..]));
+        assert_eq!((text.field(b"accept"), text.field(b"cookie")), (&b"text/html"[..], &b""[..]));
+        text.shrink();
+        assert_eq!((text.target(), text.field(b"host")), (&b"/a/b?c"[..], &b"cloud.example.com"[..]));
+        assert!(text.head.len() < 64);
+    }
+
+    #[test]
+    fn no_head_is_no_text() {
+        let text = RequestText::default();
+        assert!(text.method().is_empty() && text.target().is_empty() && text.field(b"host").is_empty());
+    }
+}

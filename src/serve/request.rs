@@ -1,0 +1,292 @@
+//! The walk of one request, from its first bytes to what comes after it on its connection. All branching is here.
+//!
+//! ```text
+//! head -> plan (route, rewrite) -> balance -> connection -> exchange -> what next
+//!             |                       ^-- retry, when that is safe --'
+//!             '-- answered here       any failure -> reply
+//! ```
+
+use crate::net::clock::now;
+use crate::net::pool::{self, Pooled};
+use crate::net::stream::{Bytes, Stream};
+use crate::policy::health::Outcome;
+use crate::policy::retry::{self, Attempt, Replay, Retry, retry};
+use crate::proto::http1::HeadReader;
+use crate::serve::balance::{self, Slot};
+use crate::serve::connection::{Connection, Next};
+use crate::serve::core::{PoolView, View, elapsed_ns};
+use crate::serve::exchange::{Broken, Finished, Link, exchange};
+use crate::serve::plan::{self, Forward, Local, LocalKind, Plan};
+use crate::serve::record::Record;
+use crate::serve::reply::{self, About, Failure, Own, body::Audience};
+use crate::serve::tunnel::Tunnel;
+use crate::serve::upload::Upload;
+use std::io;
+use std::time::Duration;
+
+/// A method that must not run twice goes out on a connection that was alive this recently, or on a new one.
+const PROVEN: Duration = Duration::from_secs(1);
+
+/// Serves one request whose first bytes are `bytes`.
+pub async fn serve(connection: &Connection, bytes: Bytes) -> Next {
+    let view = connection.core.view();
+    let mut record = Record::begin(connection);
+    match walk(connection, &view, bytes, &mut record).await {
+        Ok(Finished::Next(next)) => {
+            record.finish(connection);
+            next
+        }
+        Ok(Finished::Tunnel { upstream, slot, from_client, from_upstream, idle_max }) => {
+            record.leave_flight();
+            record.request.shrink();
+            Next::Tunnel(Box::new(Tunnel { upstream, slot, from_client, from_upstream, record, idle_max }))
+        }
+        Err(fault) => refuse(connection, record, fault).await,
+    }
+}
+
+/// A failure, and whether the client has seen part of a response.
+pub struct Fault {
+    pub failure: Failure,
+    pub has_begun: bool,
+}
+
+impl<F: Into<Failure>> From<F> for Fault {
+    fn from(failure: F) -> Fault {
+        Fault { failure: failure.into(), has_begun: false }
+    }
+}
+
+async fn walk(connection: &Connection, view: &View, bytes: Bytes, record: &mut Record) -> Result<Finished, Fault> {
+    let (plan, rest) = receive_head(connection, view, bytes, record).await?;
+    record.headed = Some(now());
+    match plan {
+        Plan::Local(local) => answer(connection, view, local, rest, record).await,
+        Plan::Forward(forward) => send_on(connection, view, forward, rest, record).await,
+    }
+}
+
+/// The request's plan and the bytes behind its head.
+async fn receive_head(
+    connection: &Connection,
+    view: &View,
+    mut bytes: Bytes,
+    record: &Record,
+) -> Result<(Plan, Option<Bytes>), Fault> {
+    let mut reader = HeadReader::new();
+    match plan::request(connection, view, &mut reader, &bytes, &record.id)? {
+        Some((plan, consumed)) => {
+            bytes.advance(consumed);
+            Ok((plan, Some(bytes).filter(|rest| !rest.is_empty())))
+        }
+        // Rare, so it does not make every request's future larger.
+        None => Box::pin(gather_head(connection, view, reader, bytes, record)).await,
+    }
+}
+
+/// A head that comes in pieces. The deadline is absolute: a client that trickles gains nothing.
+async fn gather_head(
+    connection: &Connection,
+    view: &View,
+    mut reader: HeadReader,
+    first: Bytes,
+    record: &Record,
+) -> Result<(Plan, Option<Bytes>), Fault> {
+    let mut head = Pooled::new(pool::vector());
+    head.extend(&first);
+    drop(first);
+    connection.timer.arm(view.snapshot.settings.timeouts.head);
+    loop {
+        let more = match connection.timer.bound(connection.stream.recv()).await {
+            Ok(Ok(more)) if !more.is_empty() => more,
+            Ok(_) => return Err(Own::ClientGone.into()),
+            Err(_) => return Err(Own::HeadTimeout.into()),
+        };
+        head.extend(&more);
+        drop(more);
+        if let Some((plan, consumed)) = plan::request(connection, view, &mut reader, &head, &record.id)? {
+            head.advance(consumed);
+            return Ok((plan, Some(Bytes::Owned(head)).filter(|rest| !rest.is_empty())));
+        }
+    }
+}
+
+/// A request that needs no server.
+async fn answer(
+    connection: &Connection,
+    view: &View,
+    local: Local,
+    rest: Option<Bytes>,
+    record: &mut Record,
+) -> Result<Finished, Fault> {
+    record.client = local.client;
+    record.request = local.text;
+    let date = connection.core.date.bytes();
+    let about = About { request_id: "", date: &date, head_only: false, closes: !local.keeps };
+    let mut out = pool::vector();
+    match &local.kind {
+        LocalKind::Redirect(location) => {
+            record.status = 308;
+            reply::redirect(&mut out, location, &about);
+        }
+        LocalKind::Options => {
+            record.status = 204;
+            reply::empty(&mut out, 204, &about);
+        }
+    }
+    connection.timer.arm(view.snapshot.settings.timeouts.client_idle);
+    match connection.timer.bound(connection.stream.send(out)).await {
+        Ok((Ok(()), out)) => pool::recycle(out),
+        Ok((Err(_), _)) => return Err(Own::ClientGone.into()),
+        Err(_) => return Err(Own::ClientStuck.into()),
+    }
+    Ok(Finished::Next(if local.keeps { Next::Request(rest) } else { Next::Linger }))
+}
+
+/// Balance, connect, exchange; again where that is safe.
+async fn send_on(
+    connection: &Connection,
+    view: &View,
+    forward: Forward,
+    rest: Option<Bytes>,
+    record: &mut Record,
+) -> Result<Finished, Fault> {
+    let core = &connection.core;
+    let Forward { pool, exchange: mut state, method, body, text, client } = forward;
+    record.client = client;
+    record.request = text;
+    // The route was resolved against this very view.
+    let Some(pool) = view.pools.get(pool) else { return Err(Own::NoRoute.into()) };
+    let mut upload = Upload::new(body, rest, view.snapshot.settings.limits.body_bytes_max)?;
+    if upload.has_begun() {
+        state.continued();
+    }
+    let mut head = std::mem::take(&mut record.request.head);
+    let primed = upload.prime(&mut head);
+    record.request.head = head;
+    primed?;
+    if upload.is_done() {
+        state.request_done();
+    }
+    pool.budget.borrow_mut().request();
+    let (mut excluded, mut needs_fresh, mut attempts) = (None, false, 0);
+    let mut last_failure: Option<Failure> = None;
+    loop {
+        record.tries = record.tries.saturating_add(1);
+        let (slot, queued) = match balance::acquire(core, pool, excluded, &connection.timer).await {
+            Ok(entered) => entered,
+            // After a failed attempt the first failure tells more than "nobody else is there".
+            Err(own) => return Err(last_failure.unwrap_or(own.into()).into()),
+        };
+        record.queue = queued.or(record.queue);
+        record.upstream = Some(slot.upstream.clone());
+        let index = slot.index;
+        let is_safe = retry::is_repeatable(method, record.request.path());
+        let pooled = if needs_fresh { None } else { take_pooled(connection, pool, &slot, is_safe) };
+        let is_reused = pooled.is_some();
+        let broken = match pooled {
+            Some(stream) => Ok(stream),
+            None => connect(connection, view, pool, &slot, record).await,
+        };
+        let broken = match broken {
+            Ok(stream) => {
+                let link = Link { stream, slot, is_abandonable: is_safe };
+                match exchange(connection, view, pool, link, upload, state.clone(), record).await {
+                    Ok(finished) => return Ok(finished),
+                    Err(broken) => broken,
+                }
+            }
+            Err(failure) => {
+                drop(slot);
+                Broken { failure, kind: retry::Failure::NothingSent, has_begun: false, upload: Some(upload) }
+            }
+        };
+        if !is_reused {
+            attempts += 1;
+        }
+        if broken.is_servers_fault(is_reused)
+            && let Some(upstream) = pool.servers.get(index)
+        {
+            core.note(pool, upstream, Outcome::Failed);
+        }
+        let Some(kept) = broken.upload else {
+            return Err(Fault { failure: broken.failure, has_begun: broken.has_begun });
+        };
+        let decision = retry(&Attempt {
+            method,
+            path: record.request.path(),
+            failure: broken.kind,
+            is_reused,
+            replay: Replay::Whole,
+            attempts,
+        });
+        if decision == Retry::No || broken.has_begun || !pool.budget.borrow_mut().spend() {
+            return Err(Fault { failure: broken.failure, has_begun: broken.has_begun });
+        }
+        core.counters().retries.bump();
+        (needs_fresh, excluded) = match decision {
+            Retry::SameFresh => (true, excluded),
+            Retry::Other | Retry::No => (needs_fresh, Some(index)),
+        };
+        last_failure = Some(broken.failure);
+        upload = kept;
+    }
+}
+
+fn take_pooled(connection: &Connection, pool: &PoolView, slot: &Slot, is_safe: bool) -> Option<Stream> {
+    let keepalive = pool.shared.settings.keepalive;
+    let fresh = if is_safe { keepalive } else { keepalive.min(PROVEN) };
+    slot.upstream.idle.take(fresh, connection.core.counters())
+}
+
+async fn connect(
+    connection: &Connection,
+    view: &View,
+    pool: &PoolView,
+    slot: &Slot,
+    record: &mut Record,
+) -> Result<Stream, Failure> {
+    let core = &connection.core;
+    let since = now();
+    core.counters().upstream_connects.bump();
+    let connecting =
+        slot.upstream.idle.connect(&core.driver, view.snapshot.source, pool.shared.settings.connect_timeout);
+    let result = connecting.await;
+    record.connect = Some(elapsed_ns(since));
+    result.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => Own::ConnectTimeout.into(),
+        _ => Own::ConnectRefused.into(),
+    })
+}
+
+/// Ends a request that failed: an answer if one can be given, the counters, the log.
+async fn refuse(connection: &Connection, mut record: Record, fault: Fault) -> Next {
+    let core = &connection.core;
+    let answer = fault.failure.answer();
+    record.end = Some(fault.failure);
+    let server = record.upstream.as_ref().map_or("-", |upstream| upstream.server.name.as_str());
+    core.complain(&answer, server, connection.origin.peer);
+    let Some(status) = answer.status.filter(|_| !fault.has_begun) else {
+        record.finish(connection);
+        return Next::Abort;
+    };
+    record.status = status;
+    let request = &record.request;
+    let audience = Audience::of(request.method(), request.path(), request.field(b"accept"));
+    let date = core.date.bytes();
+    let head_only = request.method() == b"HEAD";
+    let id = record.id;
+    let about = About { request_id: id.as_str(), date: &date, head_only, closes: true };
+    let mut out = pool::vector();
+    record.bytes_out = reply::write(&mut out, &answer, status, audience, &about);
+    connection.timer.arm(core.view().snapshot.settings.timeouts.client_idle);
+    let sent = connection.timer.bound(connection.stream.send(out)).await;
+    record.finish(connection);
+    match sent {
+        Ok((Ok(()), out)) => {
+            pool::recycle(out);
+            Next::Linger
+        }
+        Ok((Err(_), _)) | Err(_) => Next::Close,
+    }
+}

@@ -1,0 +1,250 @@
+//! A request's body on its way up: what is at hand goes with the head, the rest is pumped while the response is awaited.
+
+use crate::net::clock::Timer;
+use crate::net::pool;
+use crate::net::stream::{Bytes, Stream};
+use crate::proto::http1::exchange::Framing;
+use crate::proto::http1::{BodyLength, BodyReader, emit};
+use crate::serve::body::{Turn, append, receive};
+use crate::serve::reply::{Failure, Own};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+/// Body bytes that may travel with the head in one send, and so can be sent again.
+const PRIMED_BYTES_MAX: usize = 16 * 1024;
+
+pub struct Upload {
+    reader: BodyReader,
+    framing: Framing,
+    /// Received and not dealt with: body, and after its end the client's next request.
+    pub rest: Option<Bytes>,
+    pub bytes: u64,
+    bytes_max: u64,
+    is_done: bool,
+}
+
+impl Upload {
+    /// `rest` is what came behind the head.
+    pub fn new(body: BodyLength, rest: Option<Bytes>, bytes_max: Option<u64>) -> Result<Upload, Failure> {
+        let bytes_max = bytes_max.unwrap_or(u64::MAX);
+        if matches!(body, BodyLength::Length(length) if length > bytes_max) {
+            return Err(Own::BodyTooLarge.into());
+        }
+        let framing = Framing::of_request(body);
+        Ok(Upload { reader: BodyReader::new(body), framing, rest, bytes: 0, bytes_max, is_done: body.is_empty() })
+    }
+
+    /// All of the body went into a send.
+    pub fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    /// The client sent body bytes already.
+    pub fn has_begun(&self) -> bool {
+        self.bytes > 0 || self.rest.as_ref().is_some_and(|rest| !rest.is_empty())
+    }
+
+    /// Appends the body bytes at hand to `out`, framed for the server.
+    pub fn prime(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
+        let Some(rest) = self.rest.as_mut().filter(|_| !self.is_done) else { return Ok(()) };
+        let bytes_before = out.len();
+        while !rest.is_empty() && out.len() - bytes_before < PRIMED_BYTES_MAX {
+            let span = self.reader.decode(rest).map_err(Failure::RequestBody)?;
+            let data = rest.get(span.data).unwrap_or_default();
+            self.bytes += data.len() as u64;
+            append(out, data, self.framing);
+            rest.advance(span.consumed);
+            if span.is_done {
+                self.end(out);
+                break;
+            }
+        }
+        if self.bytes > self.bytes_max { Err(Own::BodyTooLarge.into()) } else { Ok(()) }
+    }
+
+    fn end(&mut self, out: &mut Vec<u8>) {
+        self.is_done = true;
+        if self.framing == Framing::Chunked {
+            out.extend_from_slice(emit::LAST_CHUNK);
+        }
+    }
+
+    /// Everything not sent yet, from `client` to `server`. `idle_max` bounds the wait for each piece in each direction.
+    async fn pump(mut self, client: &Stream, server: &Stream, idle_max: Duration) -> (Upload, End) {
+        let timer = Timer::new();
+        let end = match self.framing {
+            Framing::Length(_) => self.pump_plain(client, server, &timer, idle_max).await,
+            _ => self.pump_chunked(client, server, &timer, idle_max).await,
+        };
+        (self, end)
+    }
+
+    /// Length known: bytes go through as they are, and never beyond the end.
+    async fn pump_plain(&mut self, client: &Stream, server: &Stream, timer: &Timer, idle_max: Duration) -> End {
+        if let Some(rest) = self.rest.as_mut()
+            && !rest.is_empty()
+        {
+            let Ok(span) = self.reader.decode(rest) else { return End::Client(Own::ClientGone.into()) };
+            let sent = send(server, rest.get(span.data).unwrap_or_default(), timer, idle_max).await;
+            self.bytes += span.consumed as u64;
+            rest.advance(span.consumed);
+            if sent.is_err() {
+                return End::Server;
+            }
+        }
+        let mut turn = Turn::default();
+        while !self.reader.is_done() {
+            timer.arm(idle_max);
+            let piece = match timer.bound(receive(client, self.reader.expected())).await {
+                Ok(Ok(piece)) if !piece.is_empty() => piece,
+                Ok(_) => return End::Client(Own::ClientGone.into()),
+                Err(_) => return End::Client(Own::BodyTimeout.into()),
+            };
+            // Bounded by what is expected, so all of it is body.
+            let _ = self.reader.decode(&piece);
+            self.bytes += piece.len() as u64;
+            if send(server, &piece, timer, idle_max).await.is_err() {
+                return End::Server;
+            }
+            drop(piece);
+            turn.step().await;
+        }
+        self.is_done = true;
+        End::Done
+    }
+
+    /// Chunks are taken apart and put together anew; what follows the last one stays in `rest`.
+    async fn pump_chunked(&mut self, client: &Stream, server: &Stream, timer: &Timer, idle_max: Duration) -> End {
+        let mut turn = Turn::default();
+        while !self.is_done {
+            turn.step().await;
+            if self.rest.as_ref().is_none_or(|rest| rest.is_empty()) {
+                timer.arm(idle_max);
+                self.rest = match timer.bound(client.recv()).await {
+                    Ok(Ok(bytes)) if !bytes.is_empty() => Some(bytes),
+                    Ok(_) => return End::Client(Own::ClientGone.into()),
+                    Err(_) => return End::Client(Own::BodyTimeout.into()),
+                };
+            }
+            let mut out = pool::vector();
+            if let Err(failure) = self.prime(&mut out) {
+                return End::Client(failure);
+            }
+            let sent = send(server, &out, timer, idle_max).await;
+            pool::recycle(out);
+            if sent.is_err() {
+                return End::Server;
+            }
+        }
+        End::Done
+    }
+}
+
+async fn send(to: &Stream, bytes: &[u8], timer: &Timer, idle_max: Duration) -> Result<(), ()> {
+    timer.arm(idle_max);
+    match timer.bound(to.send_all(bytes)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(()),
+    }
+}
+
+/// How the pump ended.
+pub enum End {
+    Done,
+    /// The client failed; the exchange cannot go on.
+    Client(Failure),
+    /// The server takes no more. It may have answered before it stopped, so its answer is still awaited.
+    Server,
+}
+
+/// The pump beside the wait for the response.
+pub enum Side<'a> {
+    /// Not begun, or nothing left to do.
+    Resting(Upload),
+    Running(Pin<Box<dyn Future<Output = (Upload, End)> + 'a>>),
+    /// The server stopped reading.
+    Refused(Upload),
+    Moved,
+}
+
+impl<'a> Side<'a> {
+    pub fn start(&mut self, client: &'a Stream, server: &'a Stream, idle_max: Duration) {
+        *self = match std::mem::replace(self, Side::Moved) {
+            Side::Resting(upload) if !upload.is_done() => {
+                Side::Running(Box::pin(upload.pump(client, server, idle_max)))
+            }
+            other => other,
+        };
+    }
+
+    pub fn is_running(&self) -> bool {
+        matches!(self, Side::Running(_))
+    }
+
+    /// The whole body is at the server.
+    pub fn is_done(&self) -> bool {
+        matches!(self, Side::Resting(upload) if upload.is_done())
+    }
+
+    /// Done, and nothing of the client's is held: its next bytes belong to another request, or are its end.
+    pub fn is_spent(&self) -> bool {
+        matches!(self, Side::Resting(upload) if upload.is_done() && upload.rest.as_ref().is_none_or(|rest| rest.is_empty()))
+    }
+
+    /// Bytes of the client's next request.
+    pub fn keep(&mut self, bytes: Bytes) {
+        if let Side::Resting(upload) = self {
+            upload.rest = Some(bytes);
+        }
+    }
+
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Side::Refused(_))
+    }
+
+    /// Runs `main` to its end with the pump beside it. The pump failing on the client's side ends both.
+    pub async fn beside<T>(&mut self, main: impl Future<Output = T>) -> Result<T, Failure> {
+        let mut main = pin!(main);
+        poll_fn(|cx| {
+            if let Side::Running(pump) = self
+                && let Poll::Ready((upload, end)) = pump.as_mut().poll(cx)
+            {
+                *self = match end {
+                    End::Done => Side::Resting(upload),
+                    End::Server => Side::Refused(upload),
+                    End::Client(failure) => {
+                        *self = Side::Refused(upload);
+                        return Poll::Ready(Err(failure));
+                    }
+                };
+            }
+            main.as_mut().poll(cx).map(Ok)
+        })
+        .await
+    }
+
+    /// Body bytes so far; unknown while the pump runs.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Side::Resting(upload) | Side::Refused(upload) => upload.bytes,
+            Side::Running(_) | Side::Moved => 0,
+        }
+    }
+
+    /// The upload as it was before the attempt, if the pump never ran.
+    pub fn into_resting(self) -> Option<Upload> {
+        match self {
+            Side::Resting(upload) => Some(upload),
+            Side::Running(_) | Side::Refused(_) | Side::Moved => None,
+        }
+    }
+
+    pub fn take_rest(&mut self) -> Option<Bytes> {
+        match self {
+            Side::Resting(upload) => upload.rest.take(),
+            Side::Running(_) | Side::Refused(_) | Side::Moved => None,
+        }
+    }
+}

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Installs what the tests and benchmarks need beside Rust, from Debian's packages, when it is missing.
+# Usage: tests/peers.sh build|test|bench   (each includes the one before it)
+set -euo pipefail
+
+want=${1:-test}
+# command:package. A command that exists is not installed again.
+build=(cc:gcc make:make git:git cmake:cmake ip:iproute2)
+test=(keepalived:keepalived haproxy:haproxy nginx:nginx-light apache2:apache2 php-fpm8.2:php-fpm curl:curl wrk:wrk
+      h2load:nghttp2-client tshark:tshark tcpdump:tcpdump cadaver:cadaver openssl:openssl setpriv:util-linux
+      setcap:libcap2-bin nft:nftables socat:socat ping:iputils-ping arping:iputils-arping pgrep:procps)
+bench=(perf:linux-perf)
+
+list=("${build[@]}")
+[ "$want" = build ] || list+=("${test[@]}")
+[ "$want" != bench ] || list+=("${bench[@]}")
+
+missing=()
+for pair in "${list[@]}"; do
+  PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+if [ "$(id -u)" != 0 ]; then
+  echo "peers: missing ${missing[*]}. Install them as root: apt-get install ${missing[*]}" >&2
+  [ "$want" = build ] || exit 0   # tests that lack their peer say so themselves and count as skipped
+  exit 1
+fi
+echo "peers: installing ${missing[*]}" >&2
+export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1   # RUNLEVEL=1: packages must not start their services
+apt-get -q update >/dev/null
+apt-get -q -y --no-install-recommends install "${missing[@]}" >/dev/null

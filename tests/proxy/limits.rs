@@ -1,0 +1,132 @@
+//! Slow, huge and malformed input meets a limit, and the server behind never sees it.
+
+use crate::edge::on_each_driver;
+use crate::origin::{Origin, ok};
+
+#[test]
+fn what_breaks_the_rules_is_refused_and_goes_nowhere() {
+    let origin = Origin::answering(|_| ok(""));
+    on_each_driver(&Origin::config(&[&origin], ""), |edge| {
+        for (request, status) in [
+            ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
+            ("GET / HTTP/1.1\r\nHost: cloud.test\r\nHost: cloud.test\r\n\r\n".into(), 400),
+            (
+                "POST / HTTP/1.1\r\nHost: cloud.test\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n".into(),
+                400,
+            ),
+            ("GET / HTTP/1.1\nHost: cloud.test\n\n".into(), 400),
+            ("GET / HTTP/2.0\r\nHost: cloud.test\r\n\r\n".into(), 505),
+            ("GET /../../etc HTTP/1.1\r\nHost: cloud.test\r\n\r\n".into(), 400),
+            ("TRACE / HTTP/1.1\r\nHost: cloud.test\r\n\r\n".into(), 405),
+            ("GET / HTTP/1.1\r\nHost: other.test\r\n\r\n".into(), 404),
+            ("GET / HTTP/1.1\r\nHost: cloud.test\r\nExpect: tea\r\n\r\n".into(), 417),
+            (format!("GET /{} HTTP/1.1\r\nHost: cloud.test\r\n\r\n", "a".repeat(20_000)), 414),
+            (format!("GET / HTTP/1.1\r\nHost: cloud.test\r\nCookie: {}\r\n\r\n", "a".repeat(20_000)), 431),
+            ("PUT / HTTP/1.1\r\nHost: cloud.test\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n".into(), 400),
+        ] {
+            let before = origin.requests().len();
+            let mut client = edge.connect();
+            client.send(&request);
+            let response = client.response("GET");
+            let shown: String = request.chars().take(60).collect();
+            assert_eq!((response.status, response.field("connection")), (status, Some("close")), "{shown:?}");
+            assert!(client.rest().is_empty(), "{shown:?}");
+            assert_eq!(origin.requests().len(), before, "{shown:?}");
+        }
+        assert_eq!(edge.get("/").status, 200);
+    });
+}
+
+#[test]
+fn a_head_that_trickles_meets_an_absolute_deadline() {
+    let origin = Origin::answering(|_| ok(""));
+    let config = Origin::config(&[&origin], "[timeouts]\nhead = \"1s\"\n");
+    on_each_driver(&config, |edge| {
+        let mut client = edge.connect();
+        client.send("GET / HTTP/1.1\r\nHost: clo");
+        // Bytes on the way do not extend it.
+        let mut writer = client.stream.try_clone().unwrap();
+        let trickle = std::thread::spawn(move || {
+            while std::io::Write::write_all(&mut writer, b"u").is_ok() {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        });
+        assert_eq!(client.response("GET").status, 408);
+        drop(client);
+        trickle.join().unwrap();
+    });
+}
+
+#[test]
+fn a_large_head_in_pieces_is_served() {
+    let origin = Origin::answering(|request| ok(request.field("x-fat").unwrap_or("")));
+    on_each_driver(&Origin::config(&[&origin], ""), |edge| {
+        let mut client = edge.connect();
+        let fat = "v".repeat(12_000);
+        let head =
+            format!("GET / HTTP/1.1\r\nHost: cloud.test\r\nX-Pad: {fat}\r\nX-Other: {fat}\r\nX-Fat: {fat}\r\n\r\n");
+        for piece in head.as_bytes().chunks(7_000) {
+            client.send(piece);
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert_eq!(client.response("GET").text(), fat);
+    });
+}
+
+#[test]
+fn an_idle_connection_is_closed_after_its_time() {
+    let origin = Origin::answering(|_| ok(""));
+    let config = Origin::config(&[&origin], "[timeouts]\nkeepalive = \"1s\"\n");
+    on_each_driver(&config, |edge| {
+        let mut client = edge.connect();
+        client.send("GET / HTTP/1.1\r\nHost: cloud.test\r\n\r\n");
+        assert_eq!(client.response("GET").status, 200);
+        assert!(client.rest().is_empty());
+        assert!(edge.connect().rest().is_empty());
+    });
+}
+
+#[test]
+fn an_upload_over_the_limit_is_refused() {
+    let origin = Origin::answering(|request| ok(&request.body));
+    let config = Origin::config(&[&origin], "[limits]\nmax_body = \"1KiB\"\n");
+    on_each_driver(&config, |edge| {
+        let mut client = edge.connect();
+        client.send("PUT / HTTP/1.1\r\nHost: cloud.test\r\nContent-Length: 1025\r\n\r\n");
+        assert_eq!(client.response("PUT").status, 413);
+        let mut client = edge.connect();
+        client.send("PUT / HTTP/1.1\r\nHost: cloud.test\r\nTransfer-Encoding: chunked\r\n\r\n400\r\n");
+        client.send([vec![b'a'; 1024], b"\r\n1\r\na\r\n".to_vec()].concat());
+        assert_eq!(client.response("PUT").status, 413);
+    });
+}
+
+#[test]
+fn a_client_with_too_many_connections_is_turned_away() {
+    let origin = Origin::answering(|_| ok(""));
+    let config = Origin::config(&[&origin], "[limits]\nmax_connections_per_client = 2\n");
+    on_each_driver(&config, |edge| {
+        let first = edge.connect();
+        let second = edge.connect();
+        edge.wait("two are in", |edge| edge.metric("lyre_frontend_connections{") == 2);
+        let mut third = edge.connect();
+        assert_eq!(third.response("GET").status, 503);
+        drop((first, second));
+        edge.wait("they left", |edge| edge.metric("lyre_frontend_connections{") == 0);
+        assert_eq!(edge.get("/").status, 200);
+    });
+}
+
+#[test]
+fn a_connection_ends_after_its_last_allowed_request() {
+    let origin = Origin::answering(|_| ok(""));
+    let config = Origin::config(&[&origin], "[limits]\nmax_keepalive_requests = 2\n");
+    on_each_driver(&config, |edge| {
+        let mut client = edge.connect();
+        for connection in [None, Some("close")] {
+            client.send("GET / HTTP/1.1\r\nHost: cloud.test\r\n\r\n");
+            assert_eq!(client.response("GET").field("connection"), connection);
+        }
+        assert!(client.rest().is_empty());
+    });
+}

@@ -1,0 +1,378 @@
+//! The parent process as its operator meets it: crashes, hangs, signals, reloads, privileges.
+//!
+//! This binary is its own subject: `supervisor run FILE` is a parent and `supervisor worker …` a stand-in for the real
+//! worker that misbehaves on request (`# stub: …` in the configuration), so that most here is about supervision only.
+//! The last tests supervise the real one.
+
+// Clippy knows tests by #[test], which a binary without libtest does not have.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+#![allow(unreachable_pub)]
+
+mod supervisor {
+    pub mod harness;
+    pub mod node;
+    pub mod stub;
+}
+
+use lyre::control::status::{Answer, NodeState, WorkerState};
+use nix::sys::signal::Signal;
+use std::io::Write;
+use std::time::{Duration, Instant};
+use supervisor::harness::{self, Outcome, Test, skip};
+use supervisor::node::{Node, Start, alive, eventually, is_root, web_server};
+
+const TESTS: &[Test] = &[
+    ("a_worker_has_nothing_but_its_sockets", a_worker_has_nothing_but_its_sockets),
+    ("a_killed_worker_is_replaced_and_no_connection_is_refused", a_killed_worker_is_replaced),
+    ("a_hung_worker_is_replaced_within_the_timeout", a_hung_worker_is_replaced),
+    ("a_worker_that_keeps_dying_is_started_ever_more_slowly", a_dying_worker_backs_off),
+    ("a_worker_that_talks_nonsense_is_replaced", a_worker_that_talks_nonsense_is_replaced),
+    ("the_worker_dies_with_its_parent", the_worker_dies_with_its_parent),
+    ("told_to_stop_it_finishes_open_work_and_leaves_nothing", told_to_stop_it_finishes),
+    ("told_twice_it_ends_at_once", told_twice_it_ends_at_once),
+    ("an_invalid_configuration_changes_nothing", an_invalid_configuration_changes_nothing),
+    ("a_reload_moves_the_listeners", a_reload_moves_the_listeners),
+    ("a_reload_that_the_worker_refuses_changes_nothing", a_refused_reload_changes_nothing),
+    ("orders_without_virtual_routers_say_so", orders_without_virtual_routers_say_so),
+    ("a_second_lyre_on_the_same_socket_is_refused", a_second_lyre_is_refused),
+    ("a_port_in_use_is_named", a_port_in_use_is_named),
+    ("an_ordinary_user_can_serve_high_ports", an_ordinary_user_can_serve_high_ports),
+    ("missing_capabilities_are_named", missing_capabilities_are_named),
+    ("file_capabilities_are_enough_and_end_at_the_worker", file_capabilities_are_enough),
+    ("it_works_in_a_user_namespace", it_works_in_a_user_namespace),
+    ("a_service_manager_is_told", a_service_manager_is_told),
+    ("the_real_worker_survives_a_crash_and_a_hang", the_real_worker_survives),
+    ("the_real_worker_finishes_requests_and_stops", the_real_worker_finishes_requests),
+    ("the_real_worker_needs_no_privilege", the_real_worker_needs_no_privilege),
+    ("the_real_worker_takes_a_reload", the_real_worker_takes_a_reload),
+];
+
+fn main() -> std::process::ExitCode {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    match arguments.split_first() {
+        Some((command, rest)) if command == "worker" => supervisor::stub::worker(rest),
+        Some((command, rest)) if command == "run" => supervisor::node::parent(rest),
+        _ => harness::main(TESTS),
+    }
+}
+
+fn a_worker_has_nothing_but_its_sockets() -> Outcome {
+    let node = Node::start(Start::default());
+    let status = node.status();
+    assert_eq!((status.state, status.worker.state), (NodeState::Serving, WorkerState::Ready));
+    assert_eq!((status.worker.starts, status.cores.len(), status.listeners.len()), (1, 2, 1));
+    assert_eq!(status.version, env!("CARGO_PKG_VERSION"));
+    let seen = &status.detail;
+    // Standard streams, the channel, /proc itself; the page's and the listeners' come by message and are taken off.
+    assert_eq!(seen["descriptors_at_entry"], serde_json::json!([0, 1, 2, 3]));
+    // Only where locked memory is scarce and root: CAP_IPC_LOCK.
+    let is_scarce = seen["memory_lock"].as_u64() < Some(512 << 20) && is_root();
+    assert_eq!(seen["capabilities"], if is_scarce { "0000000000004000" } else { "0000000000000000" });
+    assert_eq!(seen["bounding"].as_str().map(|set| set == "0000000000000000"), Some(is_root()));
+    assert_eq!(seen["no_new_privileges"], "1");
+    assert_eq!(seen["death_signal"], 9);
+    assert_eq!(seen["secret_in_environment"], false);
+    if is_root() {
+        assert_eq!(seen["uid"], lyre_uid());
+        assert_eq!(seen["groups"], serde_json::json!([lyre_gid()]));
+    }
+    assert_eq!(seen["may_write_files"], false);
+    assert_eq!(seen["may_execute"], false);
+    let metrics = node.get("/metrics").1;
+    assert!(metrics.contains("\nlyre_worker_up 1\n") && metrics.contains("\nlyre_stub 1\n"), "{metrics}");
+    Outcome::Passed
+}
+
+fn a_killed_worker_is_replaced() -> Outcome {
+    let node = Node::start(Start::default());
+    let first = node.worker();
+    let mut pids = std::collections::BTreeSet::new();
+    nix::sys::signal::kill(first, Signal::SIGKILL).unwrap();
+    let end = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < end {
+        // Refusal is an error here and fails the test; a connection that was taken by the dead one may break.
+        pids.extend(node.ask());
+    }
+    assert!(pids.iter().any(|pid| *pid != first.as_raw()), "nobody answers");
+    let status = node.status();
+    assert_eq!((status.worker.starts, status.worker.crashes, status.worker.hangs), (2, 1, 0));
+    assert_eq!(status.worker.last_exit.as_deref(), Some("killed by SIGKILL"));
+    Outcome::Passed
+}
+
+fn a_hung_worker_is_replaced() -> Outcome {
+    let node = Node::start(Start::default());
+    let first = node.worker();
+    nix::sys::signal::kill(first, Signal::SIGSTOP).unwrap();
+    let stopped = Instant::now();
+    eventually("a connection is answered again", || node.ask().is_some_and(|pid| pid != first.as_raw()));
+    let gap = stopped.elapsed();
+    assert!(gap < Duration::from_millis(300 + 500), "took {gap:?} with a timeout of 300 ms");
+    let status = node.status();
+    assert_eq!((status.worker.crashes, status.worker.hangs), (1, 1));
+    assert!(status.worker.last_exit.unwrap().starts_with("hung: core 0 "));
+    Outcome::Passed
+}
+
+fn a_dying_worker_backs_off() -> Outcome {
+    let launched = Instant::now();
+    let node = Node::launch(Start { stub: "die", ..Start::default() });
+    eventually("five starts", || node.try_status().is_some_and(|status| status.worker.starts >= 5));
+    // 0 + 100 + 200 + 400 ms between them.
+    assert!(launched.elapsed() >= Duration::from_millis(700), "no waits between the starts");
+    let status = node.status();
+    assert_eq!(status.worker.last_exit.as_deref(), Some("exited with status 7"));
+    assert_eq!(status.state, NodeState::Starting);
+    Outcome::Passed
+}
+
+fn a_worker_that_talks_nonsense_is_replaced() -> Outcome {
+    let node = Node::launch(Start { stub: "nonsense", ..Start::default() });
+    eventually("the second start", || node.try_status().is_some_and(|status| status.worker.starts >= 2));
+    let exit = node.status().worker.last_exit.unwrap();
+    assert!(exit.starts_with("broke the protocol: "), "{exit}");
+    Outcome::Passed
+}
+
+fn the_worker_dies_with_its_parent() -> Outcome {
+    let mut node = Node::start(Start::default());
+    let worker = node.worker();
+    node.kill_parent();
+    eventually("the worker is gone", || !alive(worker));
+    Outcome::Passed
+}
+
+fn told_to_stop_it_finishes() -> Outcome {
+    let mut node = Node::start(Start::default());
+    let slow = node.open("GET /slow HTTP/1.1\r\n\r\n");
+    node.signal(Signal::SIGTERM);
+    let answer = supervisor::node::read_all(slow);
+    assert!(answer.is_ok_and(|text| text.ends_with("slow done")), "the open request was cut");
+    assert_eq!(node.wait().code(), Some(0));
+    assert!(!node.socket().exists(), "the admin socket is left behind");
+    Outcome::Passed
+}
+
+fn told_twice_it_ends_at_once() -> Outcome {
+    let mut node = Node::start(Start { stub: "never-stop", ..Start::default() });
+    let worker = node.worker();
+    node.signal(Signal::SIGTERM);
+    eventually("it is stopping", || node.try_status().is_some_and(|status| status.state == NodeState::Stopping));
+    let second = Instant::now();
+    node.signal(Signal::SIGTERM);
+    assert_eq!(node.wait().code(), Some(1));
+    assert!(second.elapsed() < Duration::from_secs(2));
+    eventually("the worker is gone", || !alive(worker));
+    Outcome::Passed
+}
+
+fn an_invalid_configuration_changes_nothing() -> Outcome {
+    let node = Node::start(Start::default());
+    let worker = node.worker();
+    node.write_config(&node.config().replace("[worker]", "[wroker]"));
+    let (code, body) = node.post("/v1/reload");
+    let answer: Answer = serde_json::from_str(&body).unwrap();
+    assert_eq!(code, 422);
+    assert!(answer.errors.iter().any(|error| error.contains("wroker") && error.contains("lyre.toml:")), "{answer:?}");
+    node.signal(Signal::SIGHUP);
+    eventually("the second failure is counted", || node.status().config.failed_reloads == 2);
+    let status = node.status();
+    assert_eq!((status.config.reloads, status.state), (0, NodeState::Serving));
+    assert!(status.config.last_error.is_some_and(|error| error.contains("wroker")));
+    assert_eq!(node.ask(), Some(worker.as_raw()));
+    Outcome::Passed
+}
+
+fn a_reload_moves_the_listeners() -> Outcome {
+    let node = Node::start(Start::default());
+    let worker = node.worker();
+    let old = node.port();
+    let new = supervisor::node::free_port();
+    node.write_config(&node.config().replace(&old.to_string(), &new.to_string()));
+    let (code, body) = node.post("/v1/reload");
+    assert_eq!((code, body.contains("reloaded")), (200, true), "{body}");
+    assert_eq!(supervisor::node::ask(new), Ok(Some(worker.as_raw())));
+    assert_eq!(supervisor::node::ask(old), Err(std::io::ErrorKind::ConnectionRefused));
+    assert_eq!(node.status().config.reloads, 1);
+    Outcome::Passed
+}
+
+fn a_refused_reload_changes_nothing() -> Outcome {
+    let node = Node::start(Start::default());
+    let old = node.port();
+    let new = supervisor::node::free_port();
+    let text = node.config().replace(&old.to_string(), &new.to_string());
+    node.write_config(&format!("# stub: refuse\n{text}"));
+    let (code, body) = node.post("/v1/reload");
+    assert_eq!((code, body.contains("the stub does not like it")), (422, true), "{body}");
+    assert_eq!(supervisor::node::ask(new), Err(std::io::ErrorKind::ConnectionRefused));
+    assert!(node.ask().is_some());
+    Outcome::Passed
+}
+
+fn orders_without_virtual_routers_say_so() -> Outcome {
+    let node = Node::start(Start::default());
+    for order in ["/v1/failover", "/v1/resume"] {
+        let (code, body) = node.post(order);
+        assert_eq!((code, body.contains("[[vip]]")), (409, true), "{body}");
+    }
+    assert_eq!(node.post("/v1/drain").0, 200);
+    assert_eq!(node.status().state, NodeState::Draining);
+    assert_eq!(node.post("/v1/undrain").0, 200);
+    assert_eq!(node.status().state, NodeState::Serving);
+    Outcome::Passed
+}
+
+fn a_second_lyre_is_refused() -> Outcome {
+    let node = Node::start(Start::default());
+    let (code, errors) = node.run_again();
+    assert_eq!((code, errors.contains("another lyre runs already")), (Some(1), true), "{errors}");
+    assert!(node.ask().is_some());
+    Outcome::Passed
+}
+
+fn a_port_in_use_is_named() -> Outcome {
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    let mut node = Node::launch(Start { port: Some(port), ..Start::default() });
+    let (code, errors) = node.output();
+    let message = format!("cannot listen on 127.0.0.1:{port}");
+    assert_eq!((code, errors.contains(&message)), (Some(1), true), "{errors}");
+    Outcome::Passed
+}
+
+fn an_ordinary_user_can_serve_high_ports() -> Outcome {
+    if !is_root() {
+        return skip("only root can become another user");
+    }
+    let node = Node::start(Start { uid: Some(65534), ..Start::default() });
+    let status = node.status();
+    assert_eq!(status.detail["uid"], 65534);
+    assert!(node.ask().is_some());
+    Outcome::Passed
+}
+
+fn missing_capabilities_are_named() -> Outcome {
+    if !is_root() {
+        return skip("only root can become another user");
+    }
+    let mut node = Node::launch(Start { uid: Some(65534), port: Some(443), ..Start::default() });
+    let (code, errors) = node.output();
+    assert_eq!(code, Some(1), "{errors}");
+    for part in ["CAP_NET_BIND_SERVICE", "to listen on 127.0.0.1:443", "setcap cap_net_bind_service+ep /"] {
+        assert!(errors.contains(part), "{part} is missing in:\n{errors}");
+    }
+    Outcome::Passed
+}
+
+fn file_capabilities_are_enough() -> Outcome {
+    if !is_root() {
+        return skip("only root can give a file capabilities");
+    }
+    let port = supervisor::node::free_low_port();
+    let start = Start { uid: Some(65534), port: Some(port), file_capability: true, ..Start::default() };
+    let Some(mut node) = Node::try_start(start) else { return skip("setcap is not possible here") };
+    let seen = node.status().detail;
+    assert_eq!((&seen["capabilities"], &seen["death_signal"]), (&"0000000000000000".into(), &9.into()));
+    let worker = node.worker();
+    nix::sys::signal::kill(worker, Signal::SIGKILL).unwrap();
+    eventually("another answers", || node.ask().is_some_and(|pid| pid != worker.as_raw()));
+    let worker = node.worker();
+    node.kill_parent();
+    eventually("the worker is gone", || !alive(worker));
+    Outcome::Passed
+}
+
+fn it_works_in_a_user_namespace() -> Outcome {
+    let start = Start { namespace: true, ..Start::default() };
+    let Some(node) = Node::try_start(start) else { return skip("user namespaces are not allowed here") };
+    let seen = node.status().detail;
+    assert_eq!(seen["uid"], 0);
+    assert!(["0000000000000000", "0000000000004000"].contains(&seen["capabilities"].as_str().unwrap()));
+    let worker = node.worker();
+    nix::sys::signal::kill(worker, Signal::SIGKILL).unwrap();
+    eventually("another answers", || node.ask().is_some_and(|pid| pid != worker.as_raw()));
+    Outcome::Passed
+}
+
+fn a_service_manager_is_told() -> Outcome {
+    let manager = supervisor::node::Manager::new();
+    let mut node = Node::start(Start { manager: Some(&manager), ..Start::default() });
+    manager.expect("READY=1");
+    manager.expect("WATCHDOG=1");
+    assert_eq!(node.post("/v1/reload").0, 200);
+    manager.expect("RELOADING=1\nMONOTONIC_USEC=");
+    manager.expect("READY=1");
+    node.signal(Signal::SIGTERM);
+    manager.expect("STOPPING=1");
+    assert_eq!(node.wait().code(), Some(0));
+    let _ = std::io::stdout().flush();
+    Outcome::Passed
+}
+
+fn the_real_worker_survives() -> Outcome {
+    let mut node = Node::start(Start { server: Some(web_server()), ..Start::default() });
+    eventually("the first answer", || node.fetch("/").as_deref() == Some("hello"));
+    for (signal, patience_ms) in [(Signal::SIGKILL, 1000), (Signal::SIGSTOP, 1800)] {
+        let worker = node.worker();
+        nix::sys::signal::kill(worker, signal).unwrap();
+        let broken = Instant::now();
+        eventually("answers again", || node.fetch("/").is_some());
+        assert!(broken.elapsed() < Duration::from_millis(patience_ms), "{signal}: took {:?}", broken.elapsed());
+        eventually("the old one is gone", || !alive(worker));
+    }
+    let status = node.status();
+    assert_eq!((status.worker.crashes, status.worker.hangs), (2, 1));
+    let worker = node.worker();
+    node.kill_parent();
+    eventually("the worker is gone", || !alive(worker));
+    Outcome::Passed
+}
+
+fn the_real_worker_finishes_requests() -> Outcome {
+    let mut node = Node::start(Start { server: Some(web_server()), ..Start::default() });
+    eventually("the first answer", || node.fetch("/").is_some());
+    let answer = std::thread::scope(|scope| {
+        let slow = scope.spawn(|| node.fetch("/slow"));
+        eventually("it is in flight", || node.status().cores.iter().any(|core| core.requests > 0));
+        node.signal(Signal::SIGTERM);
+        slow.join().unwrap()
+    });
+    assert_eq!(answer.as_deref(), Some("hello"));
+    assert_eq!(node.wait().code(), Some(0));
+    Outcome::Passed
+}
+
+fn the_real_worker_needs_no_privilege() -> Outcome {
+    let server = Some(web_server());
+    let ordinary = is_root().then_some(65534);
+    let node = Node::start(Start { server, uid: ordinary, ..Start::default() });
+    eventually("an answer", || node.fetch("/").is_some());
+    let Some(node) = Node::try_start(Start { server, namespace: true, ..Start::default() }) else {
+        return skip("user namespaces are not allowed here");
+    };
+    eventually("an answer", || node.fetch("/").is_some());
+    Outcome::Passed
+}
+
+fn the_real_worker_takes_a_reload() -> Outcome {
+    let node = Node::start(Start { server: Some(web_server()), ..Start::default() });
+    eventually("the first answer", || node.fetch("/").is_some());
+    let new = supervisor::node::free_port();
+    let added = format!("[[listener]]\naddress = \"127.0.0.1:{new}\"\nkind = \"http\"\n");
+    node.write_config(&format!("{}{added}", node.config()));
+    let (code, body) = node.post("/v1/reload");
+    assert_eq!(code, 200, "{body}");
+    assert!(supervisor::node::ask(new).is_ok());
+    assert!(node.fetch("/").is_some());
+    assert_eq!(node.status().worker.starts, 1);
+    Outcome::Passed
+}
+
+fn lyre_uid() -> u32 {
+    nix::unistd::User::from_name("lyre").unwrap().map_or(65534, |user| user.uid.as_raw())
+}
+
+fn lyre_gid() -> u32 {
+    nix::unistd::User::from_name("lyre").unwrap().map_or(65534, |user| user.gid.as_raw())
+}
