@@ -7,10 +7,12 @@ pub mod linux;
 
 use crate::packet::Carrier;
 use crate::params::Time;
+use ipnet::IpNet;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 /// Hop limit and TTL of every multicast advert (RFC 9568 §5.1.1.3, §5.1.2.3).
 pub const HOPS: u8 = 255;
@@ -31,6 +33,9 @@ pub trait Link {
 
     /// Has the lease of held addresses renewed soon. Never waits; an error is that of the renewal before.
     fn renew_addresses(&mut self) -> Result<(), LinkError>;
+
+    /// Exchanges the virtual addresses. Held ones that are no longer listed go; new ones come with the next hold.
+    fn reassign(&mut self, addresses: &[IpNet], lease: Duration) -> Result<(), LinkError>;
 
     /// Takes all virtual addresses off the interface. Absent ones are no error.
     fn drop_addresses(&mut self) -> Result<(), LinkError>;

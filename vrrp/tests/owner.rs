@@ -140,6 +140,26 @@ fn a_reload_moves_only_what_changed() {
 }
 
 #[test]
+fn a_reload_exchanges_addresses_without_leaving_the_state() {
+    on_a_lan("a_reload_exchanges_addresses_without_leaving_the_state", |lan| {
+        let node = lan.node(1);
+        let handle = start(&node, vec![router("one", 1, 254)], Owner::new());
+        all_active(&handle);
+        eventually("the address", SOON, || node.has("10.77.0.101"));
+        let since = handle.status()[0].since;
+        let mut changed = router("one", 1, 254);
+        changed.settings.addresses = vec!["10.77.0.199".parse().unwrap()];
+        changed.addresses = vec!["10.77.0.199/32".parse().unwrap()];
+        handle.command(Command::Reload(vec![changed]));
+        eventually("the new address instead", SOON, || node.has("10.77.0.199") && !node.has("10.77.0.101"));
+        std::thread::sleep(Duration::from_millis(1500)); // past a renewal of the lease, which must not bring it back
+        assert!(node.has("10.77.0.199") && !node.has("10.77.0.101"));
+        assert_eq!(handle.status()[0].since, since);
+        end(&handle);
+    });
+}
+
+#[test]
 fn an_interface_that_comes_later_is_waited_for() {
     on_a_lan("an_interface_that_comes_later_is_waited_for", |lan| {
         let node = lan.node(1);

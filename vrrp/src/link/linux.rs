@@ -198,6 +198,19 @@ impl Link for LinuxLink {
         renewed.map_err(|cause| LinkError::new("renew the lease of the virtual addresses", &self.at.interface, cause))
     }
 
+    fn reassign(&mut self, addresses: &[IpNet], lease: Duration) -> Result<(), LinkError> {
+        let mut gone = std::mem::replace(&mut self.at.addresses, addresses.to_vec());
+        gone.retain(|network| !addresses.contains(network));
+        self.at.lease = lease;
+        self.plan_holdings();
+        let mut plan = self.renewal.plan();
+        let Some(index) = plan.index else { return Ok(()) };
+        plan.holdings.clone_from(&self.holdings);
+        plan.lease = lease;
+        let dropped = self.netlink.drop_addresses(index, &gone);
+        dropped.map_err(|cause| LinkError::new("remove former virtual addresses", &self.at.interface, cause))
+    }
+
     fn drop_addresses(&mut self) -> Result<(), LinkError> {
         let mut plan = self.renewal.plan();
         plan.index = None;

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use std::{io, mem};
 use tracing::{debug, error, info, warn};
 
@@ -94,12 +95,18 @@ impl Journal {
         self.writer.thread().unpark();
     }
 
-    /// Waits for the writer to have written everything; only at the very end of the speaker.
+    /// Lets the writer write what is left; only at the very end of the speaker. A log that blocks delays it a little, not
+    /// for ever.
     pub(super) fn close(mut self) {
         self.flush();
         self.shared.is_closed.store(true, Ordering::Release);
         self.writer.thread().unpark();
-        let _ = self.writer.join();
+        for _ in 0..20 {
+            if self.writer.is_finished() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

@@ -262,7 +262,7 @@ impl Rounds {
             match leaving.iter().position(|station| station.can_become(&router)) {
                 Some(index) => {
                     let mut station = leaving.swap_remove(index);
-                    station.set_priority(now(), router.settings.priority);
+                    station.follow(now(), router);
                     self.stations.push(station);
                 }
                 None => self.stations.extend(fresh),

@@ -120,21 +120,35 @@ impl<L: Link> Station<L> {
         &self.router
     }
 
-    /// Whether it differs from `router` in nothing but a priority that may change on the way.
+    /// Whether `router` is this one with other settings, so that it can follow without leaving its state.
     pub(super) fn can_become(&self, router: &Router) -> bool {
-        let (own, other) = (self.router.settings.priority, router.settings.priority);
-        let is_owner = |priority| priority == Priority::OWNER;
-        let mut same = router.clone();
-        same.settings.priority = own;
-        same == self.router && is_owner(own) == is_owner(other)
+        let identity = |router: &Router| {
+            let settings = &router.settings;
+            (settings.vrid, settings.family, settings.version, settings.priority == Priority::OWNER)
+        };
+        self.router.name == router.name
+            && self.router.interface == router.interface
+            && self.router.speech == router.speech
+            && identity(&self.router) == identity(router)
     }
 
-    /// Follows a reload that changed the priority, without leaving the state.
-    pub(super) fn set_priority(&mut self, now: Time, priority: Priority) {
-        if priority != self.router.settings.priority {
-            self.router.settings.priority = priority;
-            self.machine.set_priority(now, priority);
-            self.act(now);
+    /// Follows a reload. Nothing moves that did not change.
+    pub(super) fn follow(&mut self, now: Time, router: Router) {
+        if router == self.router {
+            return;
+        }
+        let is_moved = (&router.addresses, router.lease) != (&self.router.addresses, self.router.lease);
+        if is_moved && let Err(error) = self.link.reassign(&router.addresses, router.lease) {
+            self.complain(now, error);
+        }
+        self.router = router;
+        self.sent.clear();
+        self.heard = None;
+        self.plan_announcements();
+        self.machine.reconfigure(now, self.router.settings.clone(), self.router.lease);
+        self.act(now);
+        if is_moved && self.holds_addresses {
+            self.hold_addresses(now);
         }
     }
 

@@ -5,6 +5,7 @@ use crate::machine::{Preempt, Settings};
 use crate::packet::{Family, GROUP_V4};
 use crate::params::{Centis, Version, Vrid};
 use crate::runner::Speech;
+use ipnet::IpNet;
 use std::io;
 use std::net::Ipv4Addr;
 
@@ -51,6 +52,11 @@ impl Link for Script {
     fn renew_addresses(&mut self) -> Result<(), LinkError> {
         self.done.push("renew");
         self.answer("renew")
+    }
+
+    fn reassign(&mut self, _: &[IpNet], _: Duration) -> Result<(), LinkError> {
+        self.done.push("reassign");
+        self.answer("reassign")
     }
 
     fn drop_addresses(&mut self) -> Result<(), LinkError> {
@@ -246,6 +252,29 @@ fn left_over_addresses_are_kept_until_it_is_clear_whose_they_are() {
     assert!(!station.link.done.contains(&"drop"), "adopted, if nobody else is there");
     hear(&mut station, 5, &[datagram(255, &advert(253))]);
     assert!(station.link.done.contains(&"drop"), "{:?}", station.link.done);
+}
+
+#[test]
+fn a_reload_that_adds_an_address_advertises_it_at_once_and_stays_active() {
+    let mut station = active();
+    let mut router = router();
+    let second = Ipv4Addr::new(10, 0, 0, 101);
+    router.settings.addresses.push(second.into());
+    router.addresses.push("10.0.0.101/24".parse().unwrap());
+    assert!(station.can_become(&router));
+    station.link.done.clear();
+    station.link.sent.clear();
+    station.follow(at(350), router);
+    assert_eq!(station.machine.state(), State::Active);
+    assert_eq!(station.link.done[..3], ["reassign", "send", "hold"]);
+    assert_eq!(station.link.done.iter().filter(|done| **done == "announce").count(), 4, "two forms of both");
+    assert!(station.link.sent[0].ends_with(&second.octets()), "{:?}", station.link.sent);
+}
+
+#[test]
+fn a_router_on_another_interface_is_another_router() {
+    let station = active();
+    assert!(!station.can_become(&Router { interface: "eth1".to_owned(), ..router() }));
 }
 
 #[test]
