@@ -64,7 +64,8 @@ fn rust_files(under: &Path) -> Vec<PathBuf> {
 }
 
 fn is_test(path: &Path) -> bool {
-    path.components().any(|c| c.as_os_str() == "tests") || path.file_stem().is_some_and(|s| s.to_string_lossy().ends_with("tests"))
+    path.components().any(|c| c.as_os_str() == "tests")
+        || path.file_stem().is_some_and(|s| s.to_string_lossy().ends_with("tests"))
 }
 
 /// The code of a file without comments and without what follows its `#[cfg(test)]`.
