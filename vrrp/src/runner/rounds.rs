@@ -26,6 +26,9 @@ const HEALTH_PERIOD: Duration = Duration::from_millis(20);
 /// question waits for the kernel's configuration lock.
 const SURVEY_PERIOD: Duration = Duration::from_secs(60);
 
+/// After a look that failed, as when an address cannot be bound yet.
+const SURVEY_RETRY: Duration = Duration::from_secs(1);
+
 /// Age of a published status at most, where only counters changed.
 const STATUS_PERIOD: Duration = Duration::from_millis(100);
 
@@ -193,22 +196,24 @@ impl Rounds {
         }
         let stations = &mut self.stations;
         // Each change makes the concerned routers look for themselves, which also tells our own doing from others'.
+        let mut have_worked = true;
         let drained = self.monitor.drain(|change: Change| {
             for station in stations.iter_mut().filter(|station| station.is_concerned(&change)) {
-                station.survey(now());
+                have_worked &= station.survey(now());
             }
         });
-        if drained.is_err() {
-            self.survey_at = now();
+        if !have_worked || drained.is_err() {
+            self.survey_at = self.survey_at.min(now().plus(SURVEY_RETRY));
         }
     }
 
     fn survey_if_due(&mut self) {
         if now() >= self.survey_at {
+            let mut have_worked = true;
             for station in &mut self.stations {
-                station.survey(now());
+                have_worked &= station.survey(now());
             }
-            self.survey_at = now().plus(SURVEY_PERIOD);
+            self.survey_at = now().plus(if have_worked { SURVEY_PERIOD } else { SURVEY_RETRY });
         }
     }
 

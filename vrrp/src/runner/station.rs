@@ -187,15 +187,14 @@ impl<L: Link> Station<L> {
         self.remarks.pop_front()
     }
 
-    /// Looks at the interface and tells the machine what is new.
-    pub(super) fn survey(&mut self, now: Time) {
-        let survey = match self.link.survey() {
-            Ok(survey) => survey,
-            Err(error) => {
-                self.complain(now, error);
-                Survey { virtual_present: self.survey.virtual_present, ..Survey::default() }
-            }
-        };
+    /// Looks at the interface and tells the machine what is new. False if the look failed, which counts as no link.
+    pub(super) fn survey(&mut self, now: Time) -> bool {
+        let looked = self.link.survey();
+        let has_worked = looked.is_ok();
+        let survey = looked.unwrap_or_else(|error| {
+            self.complain(now, error);
+            Survey { virtual_present: self.survey.virtual_present, ..Survey::default() }
+        });
         let before = std::mem::replace(&mut self.survey, survey);
         if (before.mac, before.is_forwarding) != (self.survey.mac, self.survey.is_forwarding) || self.frames.is_empty()
         {
@@ -213,6 +212,7 @@ impl<L: Link> Station<L> {
         if self.holds_addresses && present < all {
             self.input(now, Input::AddressLost);
         }
+        has_worked
     }
 
     /// Hands all queued adverts to the machine.

@@ -46,6 +46,7 @@ impl Tap {
         let socket = node.enter(|| Socket::new(Domain::PACKET, Type::RAW, Some(everything)).unwrap());
         socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true).unwrap();
+        let _ = setsockopt(&socket, sockopt::RcvBufForce, &(32 << 20)); // refused in a user namespace
         let (frames, is_over) = (Arc::default(), Arc::new(AtomicBool::new(false)));
         let reader = thread::spawn({
             let (frames, is_over) = (Arc::clone(&frames), Arc::clone(&is_over));
