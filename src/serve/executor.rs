@@ -5,7 +5,7 @@ use crate::net::clock::Timer;
 use crate::net::driver::{Driver, Kind, Listener, Socket};
 use crate::net::stream::Stream;
 use crate::net::tls::Version;
-use crate::serve::connection::{Connection, Door};
+use crate::serve::connection::{Door, Life, Newcomer};
 use crate::serve::core::Core;
 use crate::serve::reply::{self, About, Own, body::Audience};
 use crate::serve::shared::{Phase, Shared};
@@ -170,26 +170,23 @@ fn welcome(core: &Rc<Core>, socket: Socket, peer: SocketAddr, port: u16, kind: L
     // For the other node, which resets this client if we die.
     let local = core.shared.pairing().and_then(|pairing| Some((pairing, socket.local_addr().ok()?)));
     let noted = local.and_then(|(pairing, local)| pairing.note(core.index, peer, local)).map(Box::new);
-    let door = Door { port, kind };
-    let core = core.clone();
-    let serve = async move {
-        if kind == ListenerKind::Https {
-            secure(core, socket, client, door).await;
-        } else {
-            Connection::new(core, Stream::Plain(socket), None, client, door).run().await;
-        }
-        drop(noted);
-    };
-    glommio::spawn_local(serve).detach();
+    let newcomer = Newcomer { client, door: Door { port, kind }, noted };
+    if kind == ListenerKind::Https {
+        glommio::spawn_local(secure(core.clone(), socket, newcomer)).detach();
+    } else {
+        glommio::spawn_local(Life::new(core.clone(), Stream::Plain(socket), None, newcomer)).detach();
+    }
 }
 
-/// The handshake, then the connection. Boxed apart, so that an idle connection does not keep the handshake's frame.
-async fn secure(core: Rc<Core>, socket: Socket, client: IpAddr, door: Door) {
-    match Box::pin(shake_hands(&core, socket)).await {
-        Some((stream, version)) => Connection::new(core, stream, Some(version), client, door).run().await,
+/// The handshake; the connection is a task of its own, so that it does not keep the handshake's frame.
+async fn secure(core: Rc<Core>, socket: Socket, newcomer: Newcomer) {
+    match shake_hands(&core, socket).await {
+        Some((stream, version)) => {
+            glommio::spawn_local(Life::new(core, stream, Some(version), newcomer)).detach();
+        }
         None => {
             core.counters().handshakes_failed.bump();
-            core.dismiss(client);
+            core.dismiss(newcomer.client);
         }
     }
 }
