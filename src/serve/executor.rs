@@ -15,7 +15,7 @@ use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement}
 use socket2::SockRef;
 use std::cell::RefCell;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub struct Seat {
     pub index: usize,
     pub placement: Placement,
     pub shared: Arc<Shared>,
-    pub outlet: Option<Outlet>,
+    pub outlet: Outlet,
     /// Sockets to listen on, at the start and after reloads.
     pub inbox: Receiver<Vec<Socketed>>,
     /// Gets one message when this core accepts, or why it cannot.
@@ -83,8 +83,8 @@ async fn run(seat: Seat) {
             return;
         }
     };
-    let format = seat.shared.snapshot().settings.log.format;
-    let core = Core::new(seat.index, driver, seat.shared, Log::new(seat.outlet, format));
+    let log = Log::new(seat.outlet, &seat.shared.snapshot().settings.log);
+    let core = Core::new(seat.index, driver, seat.shared, log);
     let listeners = Listeners::default();
     let opened = seat.inbox.recv().map_or(Ok(()), |sockets| listeners.open(&core, sockets));
     let is_open = opened.is_ok();
