@@ -25,6 +25,9 @@ use std::time::Duration;
 /// The probe's requests a second: the gap's resolution is a millisecond.
 const RATE: u32 = 1000;
 
+/// Short, because nothing here takes effect late: a service that is gone is waited for anyway.
+const OBSERVE: Duration = Duration::from_secs(1);
+
 /// One pair in one configuration, and what is done to it.
 struct Setup {
     contender: Kind,
@@ -145,7 +148,7 @@ fn start(lab: &Arc<Lab>, identity: &Identity, kind: Kind, advert_ms: u64, rate: 
         Kind::Keepalived => peers(false)?,
         Kind::KeepalivedRestarting => peers(true)?,
     };
-    Rig::start(lab, identity, pair, Pace { rate, advert_interval, with_transfers: false })
+    Rig::start(lab, identity, pair, Pace { rate, advert_interval, with_transfers: false, observe: OBSERVE })
 }
 
 /// 10 ms adverts, and wrk through the proxy with all the cores it gets.

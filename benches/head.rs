@@ -110,10 +110,10 @@ fn main() {
     });
 }
 
-/// Prints the best round: the others were disturbed by something else.
+/// Prints the best of many short rounds: the others were disturbed by something else.
 fn measure(name: &str, mut operation: impl FnMut() -> usize) {
-    const ROUNDS: usize = 15;
-    const OPERATIONS: u32 = 100_000;
+    const ROUNDS: usize = 400;
+    const OPERATIONS: u32 = 2_000;
     let mut best = f64::INFINITY;
     for _ in 0..ROUNDS {
         let start = Instant::now();

@@ -128,7 +128,7 @@ struct ConfigOptions {
     /// Configuration file [default: $LYRE_CONFIG or /etc/lyre/lyre.toml]
     #[arg(long, short, value_name = "PATH")]
     config: Option<PathBuf>,
-    /// Be this node of [cluster], instead of the one whose address this host has
+    /// Be this node of the cluster, instead of the one whose address this host has
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
 }

@@ -21,6 +21,9 @@ pub struct Status {
     pub routers: Vec<Router>,
     pub worker: Worker,
     pub cores: Vec<Core>,
+    /// The link to the other node; null without one.
+    #[serde(default)]
+    pub pair: Option<PairLink>,
     /// As the worker reports them; null while it does not answer.
     #[serde(default)]
     pub pools: serde_json::Value,
@@ -29,6 +32,13 @@ pub struct Status {
     pub detail: serde_json::Map<String, serde_json::Value>,
     /// Newest last, at most 50.
     pub transitions: Vec<Transition>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PairLink {
+    pub is_up: bool,
+    /// Connections of the other node's clients that are known here, to be reset should that node die.
+    pub peer_connections: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

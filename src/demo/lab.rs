@@ -132,9 +132,16 @@ impl Host {
         ip_batch(&format!("link set {} up\n", self.name))
     }
 
-    /// As after a power cycle: only the host's own addresses are left.
+    /// As after a power cycle: only the host's own addresses are left, and it answers ARP for all it has.
     pub fn reset_addresses(&self) -> Result<(), DemoError> {
-        self.on(|| ip_batch(&format!("address flush dev eth0 scope global\n{}", self.address_commands())))?
+        let commands = format!(
+            "address flush dev lo scope global\naddress flush dev eth0 scope global\n{}",
+            self.address_commands()
+        );
+        self.on(|| {
+            set_sysctls(self.name, &[("ipv4/conf/eth0/arp_ignore", "0"), ("ipv4/conf/eth0/arp_announce", "0")])?;
+            ip_batch(&commands)
+        })?
     }
 
     fn address_commands(&self) -> String {
@@ -143,7 +150,6 @@ impl Host {
 }
 
 /// Addresses are usable at once, and a client that connects a thousand times a second does not run out of ports.
-/// A setting this kernel does not have is not needed.
 fn settle_network(name: &str) -> Result<(), DemoError> {
     let mut settings = vec![
         ("ipv6/conf/all/accept_dad", "0"),
@@ -154,6 +160,11 @@ fn settle_network(name: &str) -> Result<(), DemoError> {
     if name.starts_with("web") {
         settings.push(("core/somaxconn", "4096"));
     }
+    set_sysctls(name, &settings)
+}
+
+/// In the namespace of the calling thread. A setting this kernel does not have is not needed.
+fn set_sysctls(name: &str, settings: &[(&str, &str)]) -> Result<(), DemoError> {
     for (key, value) in settings {
         match std::fs::write(format!("/proc/sys/net/{key}"), value) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -85,7 +85,7 @@ fn direct(options: &Options, inside: Inside) -> Result<bool, DemoError> {
     let lab = Arc::new(Lab::build()?);
     let identity = Identity::make(&sandbox::run_dir())?;
     let pair = Lyre::new(&lab, &identity, Path::new("/proc/self/exe"), advert_interval)?;
-    let pace = Pace { rate: options.rate, advert_interval, with_transfers: true };
+    let pace = Pace { rate: options.rate, advert_interval, with_transfers: true, observe: Duration::from_secs(2) };
     let mut rig = Rig::start(&lab, &identity, Box::new(pair), pace)?;
     view.watch(rig.ledger(), rig.watch());
     view.phase("waiting for the pair");
@@ -122,21 +122,23 @@ fn keep(lab: &Lab, inside: Inside) -> Result<bool, DemoError> {
         format!("nsenter -t {own_pid}{user} -m -p --net={network}")
     };
     let [a, b] = &lab.nodes;
-    let web = &lab.web[0];
+    let [one, two] = &lab.web;
     let name = identity::NAME;
     view::print(&format!(
         "The pair serves https://{VIRTUAL_V4}:{TLS_PORT} and https://[{VIRTUAL_V6}]:{TLS_PORT} (name {name}), plain on port {PLAIN_PORT}.\n\n\
          A shell on a machine of the laboratory:\n  \
-           client  {}\n  node-a  {}\n  node-b  {}\n  web-1   {}\n  switch  nsenter -t {own_pid}{user} -m -p -n\n\n\
+           client  {}\n  node-a  {}\n  node-b  {}\n  web-1   {}\n  web-2   {}\n  switch  nsenter -t {own_pid}{user} -m -p -n\n\n\
          From the client:  curl -k --connect-to ::{VIRTUAL_V4}:{TLS_PORT} https://{name}/status.php\n\
          On the switch:    ip link set node-a down    (pull a cable; `up` plugs it in again)\n\
-         On a node:        ip address show eth0; files in {}\n\n\
+         On node-a:        lyre status --config {config}\n  \
+                           lyre failover --config {config}\n\n\
          Ctrl-C ends everything.\n",
         enter(&lab.client),
         enter(a),
         enter(b),
-        enter(web),
-        sandbox::run_dir().display(),
+        enter(one),
+        enter(two),
+        config = sandbox::run_dir().join("lyre-node-a/lyre.toml").display(),
     ));
     loop {
         std::thread::park();

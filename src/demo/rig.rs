@@ -30,6 +30,9 @@ pub struct Pace {
     pub advert_interval: Duration,
     /// Whether long-lived connections are part of the load.
     pub with_transfers: bool,
+    /// Every fault is watched at least this long, so that a late effect is seen: longer than any detection in use
+    /// that lets the service go on meanwhile.
+    pub observe: Duration,
 }
 
 pub struct Rig {
@@ -41,8 +44,6 @@ pub struct Rig {
     pace: Pace,
 }
 
-/// Every fault is watched at least this long, so that a late effect is seen: longer than any detection in use.
-const OBSERVE_MIN: Duration = Duration::from_secs(2);
 /// The service counts as back after this long without a loss among the requests started in it.
 const STEADY: Duration = Duration::from_millis(500);
 /// The pair counts as settled after this long with one holder.
@@ -210,7 +211,7 @@ impl Rig {
         };
         let is_back = || {
             let now = ledger.now();
-            now > fault_at + OBSERVE_MIN && serves_steadily(ledger, now) && complaint().is_none()
+            now > fault_at + self.pace.observe && serves_steadily(ledger, now) && complaint().is_none()
         };
         if self.await_condition(RECOVERY_DEADLINE, is_back) {
             return Ok(());

@@ -21,6 +21,11 @@ const BEAT: Duration = Duration::from_millis(100);
 const PING_EVERY: Duration = Duration::from_secs(1);
 /// A peer that sent nothing this long is gone (it pings every second).
 const SILENCE_MAX: Duration = Duration::from_secs(4);
+/// The same when it already knocks with another connection: it lost power and is back.
+const SILENCE_BEFORE_NEXT: Duration = Duration::from_secs(2);
+/// What we sent is unacknowledged this long: the peer lost power. Without this limit our end would wait for TCP's
+/// retransmissions, minutes apart, while the peer is back and knows none of our connections.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_millis(1500);
 const RETRY: Duration = Duration::from_secs(1);
 /// Entries kept after the peer fell silent, for the take-over that may still come.
 const KEEP_AFTER_SILENCE: Duration = Duration::from_secs(600);
@@ -131,6 +136,7 @@ fn dial(settings: &Settings) -> io::Result<Tls> {
     socket.bind(&SocketAddr::new(settings.source, 0).into())?;
     socket.connect_timeout(&settings.peer.into(), RETRY)?;
     socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
     socket.set_write_timeout(Some(SILENCE_MAX))?;
     socket.set_read_timeout(Some(SILENCE_MAX))?;
     let connection = rustls::ClientConnection::new(settings.identity.client.clone(), Identity::server_name())
@@ -184,8 +190,12 @@ fn listen(
         match listener.accept() {
             // Only the peer, and one connection at a time: anything else is closed before a byte is read.
             Ok((stream, from)) if from.ip() == settings.peer.ip() => {
-                if let Err(error) = hear(settings, state, owner, stream, table) {
-                    tracing::debug!(peer = %from, %error, "pair link: the peer's connection ended");
+                let mut current = Some(stream);
+                while let Some(stream) = current.take() {
+                    match hear(settings, state, owner, stream, listener, table) {
+                        Ok(next) => current = next,
+                        Err(error) => tracing::debug!(peer = %from, %error, "pair link: the peer's connection ended"),
+                    }
                 }
                 last_heard = Instant::now();
             }
@@ -201,14 +211,15 @@ fn listen(
     }
 }
 
-/// Reads the peer's frames until its connection ends.
+/// Reads the peer's frames until its connection ends; answers the connection that replaces a silent one.
 fn hear(
     settings: &Settings,
     state: &State,
     owner: &Arc<dyn Owner>,
     stream: TcpStream,
+    listener: &TcpListener,
     table: &Mutex<Writer>,
-) -> Result<(), Box<dyn std::error::Error>> {
+) -> Result<Option<TcpStream>, Box<dyn std::error::Error>> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(BEAT))?;
     stream.set_write_timeout(Some(SILENCE_MAX))?;
@@ -220,7 +231,7 @@ fn hear(
     let mut last = Instant::now();
     while !state.is_stopped.load(Ordering::Relaxed) {
         match stream.read(&mut piece) {
-            Ok(0) => return Ok(()),
+            Ok(0) => return Ok(None),
             Ok(count) => {
                 bytes.extend_from_slice(piece.get(..count).unwrap_or_default());
                 last = Instant::now();
@@ -228,6 +239,12 @@ fn hear(
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                 if last.elapsed() > SILENCE_MAX {
                     return Err("silent".into());
+                }
+                if last.elapsed() > SILENCE_BEFORE_NEXT
+                    && let Ok((next, from)) = listener.accept()
+                    && from.ip() == settings.peer.ip()
+                {
+                    return Ok(Some(next));
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -250,7 +267,7 @@ fn hear(
         }
         bytes.drain(..used);
     }
-    Ok(())
+    Ok(None)
 }
 
 fn apply(table: &Mutex<Writer>, frame: Frame) {

@@ -10,4 +10,4 @@ pub mod retry;
 pub mod route;
 
 #[cfg(test)]
-mod corpus_tests;
+mod tests;

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! speaker --interface eth0 --vrid 51 --priority 254 --interval-ms 100 --address 10.0.0.100/24 \
-//!         [--address …] [--name a] [--lease-s 3] [--preempt-after-ms 0] [--down-adverts 3] [--no-realtime]
+//!         [--address …] [--name a] [--lease-s 3] [--preempt-after-ms 0] [--down-adverts 3] [--no-realtime] [--sync] \
+//!         [--version 2 [--password text]] [--peer 10.0.0.2 … [--peer-ttl-min 255]] [--hmac-key text] [--checksum pseudo|rfc9568|auto]
 //! ```
 //!
 //! All addresses of one family form one virtual router; both families give two. Prints one JSON object a line for each
@@ -11,13 +12,15 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use ipnet::IpNet;
+use lyre_vrrp::authentication::{Freshness, Key, Mode};
 use lyre_vrrp::link::linux::clock::now;
 use lyre_vrrp::machine::{Event, Health, Preempt, Settings};
-use lyre_vrrp::packet::Family;
-use lyre_vrrp::params::{Centis, Priority, Time, Vrid};
-use lyre_vrrp::runner::{Command, Handle, Host, Options, Router, RouterStatus, Speaker};
+use lyre_vrrp::packet::{Checksum, ChecksumChoice, Dialect, Family, Password, Peer, Peers, Wire};
+use lyre_vrrp::params::{Centis, Priority, Time, Version, Vrid};
+use lyre_vrrp::runner::{Authentication, Command, Handle, Host, Options, Router, RouterStatus, Speaker, Speech};
 use nix::sys::signal::{SigSet, Signal};
 use std::io::BufRead;
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -173,6 +176,13 @@ struct Arguments {
     preempt: Preempt,
     addresses: Vec<IpNet>,
     is_realtime: bool,
+    is_version_2: bool,
+    is_synchronised: bool,
+    password: Option<String>,
+    peers: Vec<IpAddr>,
+    peer_ttl_min: u8,
+    hmac_key: Option<String>,
+    checksum: ChecksumChoice,
 }
 
 impl Arguments {
@@ -188,9 +198,20 @@ impl Arguments {
             preempt: Preempt::Never,
             addresses: Vec::new(),
             is_realtime: true,
+            is_version_2: false,
+            is_synchronised: false,
+            password: None,
+            peers: Vec::new(),
+            peer_ttl_min: 255,
+            hmac_key: None,
+            checksum: ChecksumChoice::Always(Checksum::Pseudo),
         };
         let mut words = std::env::args().skip(1);
         while let Some(option) = words.next() {
+            if option == "--sync" {
+                read.is_synchronised = true;
+                continue;
+            }
             if option == "--no-realtime" {
                 read.is_realtime = false;
                 continue;
@@ -208,6 +229,18 @@ impl Arguments {
                 }
                 "--address" => {
                     read.addresses.push(value.parse().map_err(|_| format!("{value} is no address/prefix"))?);
+                }
+                "--version" => read.is_version_2 = value == "2",
+                "--password" => read.password = Some(value),
+                "--peer" => read.peers.push(value.parse().map_err(|_| format!("{value} is no address"))?),
+                "--peer-ttl-min" => read.peer_ttl_min = value.parse().map_err(wrong)?,
+                "--hmac-key" => read.hmac_key = Some(value),
+                "--checksum" => {
+                    read.checksum = match value.as_str() {
+                        "auto" => ChecksumChoice::AUTO,
+                        "rfc9568" => ChecksumChoice::Always(Checksum::Message),
+                        _ => ChecksumChoice::Always(Checksum::Pseudo),
+                    };
                 }
                 "--name" => read.name = value,
                 "--interface" => read.interface = value,
@@ -232,6 +265,7 @@ impl Arguments {
         let settings = Settings {
             vrid: Vrid::new(self.vrid).ok_or("--vrid must be 1..=255")?,
             family,
+            version: if self.is_version_2 { Version::V2 } else { Version::V3 },
             priority: Priority(self.priority),
             advert_interval: Centis::new(self.interval_ms / 10).ok_or("--interval-ms must be 10..=40950")?,
             down_adverts: self.down_adverts,
@@ -239,6 +273,36 @@ impl Arguments {
             addresses: addresses.iter().map(IpNet::addr).collect(),
         };
         let name = format!("vip-{suffix}");
-        Ok(Router { name, interface: self.interface.clone(), settings, addresses, lease: self.lease })
+        let speech = self.speech(&settings)?;
+        let sync_group = self.is_synchronised.then(|| "all".to_owned());
+        Ok(Router {
+            name,
+            interface: self.interface.clone(),
+            settings,
+            addresses,
+            lease: self.lease,
+            speech,
+            sync_group,
+        })
+    }
+
+    fn speech(&self, settings: &Settings) -> Result<Speech, String> {
+        let password = self.password.as_ref().map(|text| Password::new(text.as_bytes()));
+        let wire = match settings.version {
+            Version::V2 => Wire::V2 { interval: settings.advert_interval, password },
+            Version::V3 => Wire::V3,
+        };
+        let of_family = self.peers.iter().filter(|peer| Family::of(**peer) == settings.family);
+        let peers: Vec<_> = of_family.map(|address| Peer { address: *address, ttl: self.peer_ttl_min..=255 }).collect();
+        let peers = if peers.is_empty() { Peers::Multicast } else { Peers::Unicast(peers) };
+        let authentication = match &self.hmac_key {
+            Some(text) => {
+                let key = Key::new(1, text.clone().into_bytes()).ok_or("--hmac-key must have 32..=64 bytes")?;
+                Authentication::new(vec![key], Mode::Enforce, Freshness::Growth)
+            }
+            None => None,
+        };
+        let dialect = Dialect { wire, peers, has_trailer: authentication.is_some() };
+        Ok(Speech { dialect, checksum: self.checksum, source: None, authentication })
     }
 }

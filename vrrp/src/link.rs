@@ -7,10 +7,12 @@ pub mod linux;
 
 use crate::packet::Carrier;
 use crate::params::Time;
+use ipnet::IpNet;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 /// Hop limit and TTL of every multicast advert (RFC 9568 §5.1.1.3, §5.1.2.3).
 pub const HOPS: u8 = 255;
@@ -20,14 +22,20 @@ pub trait Link {
     /// Looks at the interface as it is now, and opens, moves or closes sockets accordingly.
     fn survey(&mut self) -> Result<Survey, LinkError>;
 
-    /// The oldest queued datagram of the VRRP group, or nothing when the queue is empty. Never waits.
+    /// The oldest queued datagram for us, or nothing when the queue is empty. Never waits.
     fn receive<'a>(&mut self, buffer: &'a mut [u8]) -> Result<Option<Datagram<'a>>, LinkError>;
 
-    /// Sends one advert from the source of the last survey to the VRRP group.
-    fn send(&mut self, advert: &[u8]) -> Result<(), LinkError>;
+    /// Sends one advert from the source of the last survey to the VRRP group or a peer.
+    fn send(&mut self, destination: IpAddr, advert: &[u8]) -> Result<(), LinkError>;
 
-    /// Puts all virtual addresses on the interface, or renews their lease. Present ones are no error.
+    /// Puts all virtual addresses on the interface, with a fresh lease. Present ones are no error.
     fn hold_addresses(&mut self) -> Result<(), LinkError>;
+
+    /// Has the lease of held addresses renewed soon. Never waits; an error is that of the renewal before.
+    fn renew_addresses(&mut self) -> Result<(), LinkError>;
+
+    /// Exchanges the virtual addresses. Held ones that are no longer listed go; new ones come with the next hold.
+    fn reassign(&mut self, addresses: &[IpNet], lease: Duration) -> Result<(), LinkError>;
 
     /// Takes all virtual addresses off the interface. Absent ones are no error.
     fn drop_addresses(&mut self) -> Result<(), LinkError>;

@@ -17,24 +17,31 @@
 //!                                           +---------+   sends nothing, listens for one interval
 //! ```
 //!
-//! Beyond the RFC, each with a test of the same words in `machine/tests.rs`:
-//! - healthy nodes do not take the address from each other ([`Preempt::Never`]), not even after a stall;
-//! - a planned or forced release keeps the addresses until the successor is heard;
-//! - the down timer counts from the kernel's receive time, not from the time of reading;
+//! Beyond the RFC, each with tests in `machine/tests.rs` whose names are the rules:
+//! - healthy nodes do not take the address from each other ([`Preempt::Never`]), not even after a stall; a degraded
+//!   Active is relieved by a healthy Backup after the skew time;
+//! - a node that cannot serve, or hands over, advertises 0 and keeps the addresses until the successor is heard;
+//! - the down timer counts from the kernel's receive time, and a node that slept listens for an interval before it
+//!   believes in silence (RFC 9568 §2.5);
 //! - priority 0 counts only from the Active we know (RFC 9568 §6.4.2 takes it from anybody);
 //! - an answer to a losing advert does not move the advert schedule and is not repeated within a quarter interval
-//!   (RFC 9568 §6.4.3 answers each), so that a flood cannot be amplified.
+//!   (RFC 9568 §6.4.3 answers each), so that a flood cannot be amplified;
+//! - a second owner that never yields is given way to (RFC 9568 §8.3.2 only logs), as keepalived does;
+//! - addresses removed by somebody else are put back, five times a minute;
+//! - a node that lost the address by its own fault too often preempts nobody for a while ([`Machine::may_preempt`]).
 
 mod active;
 mod announcing;
 mod backup;
+mod damping;
 #[cfg(test)]
 mod tests;
 
 use crate::packet::{Advert, Family};
-use crate::params::{Centis, Priority, Time, Vrid};
+use crate::params::{Centis, Priority, Time, Version, Vrid, skew_time, skew_time_v2};
 use active::{Active, Stalled};
 use backup::Backup;
+use damping::Damping;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -47,10 +54,15 @@ pub struct Machine {
     lease: Duration,
     health: Health,
     hold: Hold,
+    /// The sync group lets us take over; true without a group.
+    has_consent: bool,
     /// Our addresses were on the interface before we became Active (a crash); never true while Active.
     leftover: bool,
     /// The link was up before, so the next start is a return.
     was_up: bool,
+    /// Before this moment the link has not been up for long enough to take the address from anybody.
+    preempts_from: Time,
+    damping: Damping,
     phase: Phase,
     actions: VecDeque<Action>,
 }
@@ -64,8 +76,11 @@ impl Machine {
             lease,
             health: Health::Able,
             hold: Hold::None,
+            has_consent: true,
             leftover: false,
             was_up: false,
+            preempts_from: Time::default(),
+            damping: Damping::default(),
             phase: Phase::Initialize,
             actions: VecDeque::new(),
         }
@@ -97,9 +112,14 @@ impl Machine {
                 self.drop_leftover();
                 Phase::Initialize
             }
-            (Phase::Initialize, Input::LinkDown | Input::Advert { .. } | Input::Tick | Input::AddressLost) => {
+            (Phase::Initialize, Input::Consent(consent)) => {
+                self.has_consent = consent;
                 Phase::Initialize
             }
+            (
+                Phase::Initialize,
+                Input::LinkDown | Input::Advert { .. } | Input::Tick | Input::AddressLost | Input::Yield,
+            ) => Phase::Initialize,
 
             (Phase::Backup(mut backup), Input::LinkUp { source }) => {
                 backup.source = source;
@@ -118,7 +138,7 @@ impl Machine {
             }
             (Phase::Backup(backup), Input::HandOver) => {
                 self.hold = Hold::HandedOver;
-                Phase::Backup(backup)
+                self.reconsider(backup, now)
             }
             (Phase::Backup(backup), Input::Resume) if self.hold == Hold::None => Phase::Backup(backup),
             (Phase::Backup(backup), Input::Resume) => {
@@ -129,23 +149,30 @@ impl Machine {
                 self.leftover = true;
                 Phase::Backup(backup)
             }
+            (Phase::Backup(backup), Input::Consent(consent)) => self.hear_consent(backup, now, consent),
+            (Phase::Backup(backup), Input::Yield) => Phase::Backup(backup),
             // Not ours to restore: the lease of a left-over address ran out, or we withdrew it ourselves.
             (Phase::Backup(backup), Input::AddressLost) => Phase::Backup(backup),
             (Phase::Backup(_), Input::Shutdown) => self.leave_backup(Reason::Shutdown),
 
             (Phase::Active(active), Input::LinkUp { source }) => self.move_source(active, now, source),
-            (Phase::Active(_), Input::LinkDown) => self.leave_active(Reason::LinkDown),
+            (Phase::Active(_), Input::LinkDown) => self.leave_active(now, Reason::LinkDown),
             (Phase::Active(active), Input::Advert { advert, source, received }) => {
                 self.hear_as_active(active, now, advert, source, received.min(now))
             }
             (Phase::Active(active), Input::Tick) => self.tick_active(active, now),
             (Phase::Active(active), Input::Health(health)) => self.change_health(active, now, health),
-            (Phase::Active(active), Input::HandOver) => self.hand_over(active, now),
-            (Phase::Active(active), Input::Resume) => self.cancel_hand_over(active, now),
+            (Phase::Active(active), Input::HandOver) => self.offer(active, now, true),
+            (Phase::Active(active), Input::Yield) => self.offer(active, now, false),
+            (Phase::Active(active), Input::Consent(consent)) => {
+                self.has_consent = consent;
+                Phase::Active(active)
+            }
+            (Phase::Active(active), Input::Resume) => self.cancel_offer(active, now),
             (Phase::Active(active), Input::AddressLost) => self.restore_addresses(active, now),
             // We hold them, so they are ours.
             (Phase::Active(active), Input::AddressFound) => Phase::Active(active),
-            (Phase::Active(_), Input::Shutdown) => self.leave_active(Reason::Shutdown),
+            (Phase::Active(_), Input::Shutdown) => self.leave_active(now, Reason::Shutdown),
 
             (Phase::Stalled(mut stalled), Input::LinkUp { source }) => {
                 stalled.active.source = source;
@@ -161,36 +188,24 @@ impl Machine {
                 Phase::Stalled(stalled)
             }
             (Phase::Stalled(mut stalled), Input::HandOver) => {
-                stalled.active.handing_over = Some(now);
+                stalled.active.make_offer(now, true);
+                Phase::Stalled(stalled)
+            }
+            (Phase::Stalled(mut stalled), Input::Yield) => {
+                stalled.active.make_offer(now, false);
                 Phase::Stalled(stalled)
             }
             (Phase::Stalled(mut stalled), Input::Resume) => {
-                stalled.active.handing_over = None;
+                stalled.active.offer = None;
+                Phase::Stalled(stalled)
+            }
+            (Phase::Stalled(stalled), Input::Consent(consent)) => {
+                self.has_consent = consent;
                 Phase::Stalled(stalled)
             }
             // The kernel let the lease run out while we slept; only the end of listening may bring the address back.
             (Phase::Stalled(stalled), Input::AddressLost | Input::AddressFound) => Phase::Stalled(stalled),
             (Phase::Stalled(_), Input::Shutdown) => self.leave_stalled(Reason::Shutdown),
-        };
-        self.check();
-    }
-
-    /// Another configured priority, without leaving the state (a reload). Drain [`Machine::poll`] before the next input.
-    ///
-    /// Not for becoming or ceasing to be the owner, who starts differently.
-    pub fn set_priority(&mut self, now: Time, priority: Priority) {
-        debug_assert!((priority == Priority::OWNER) == (self.settings.priority == Priority::OWNER));
-        let phase = std::mem::replace(&mut self.phase, Phase::Initialize);
-        self.phase = match phase {
-            Phase::Active(active) => self.change_priority(active, now, priority),
-            Phase::Backup(backup) => {
-                self.settings.priority = priority;
-                self.reconsider(backup, now)
-            }
-            phase @ (Phase::Initialize | Phase::Stalled(_)) => {
-                self.settings.priority = priority;
-                phase
-            }
         };
         self.check();
     }
@@ -246,13 +261,57 @@ impl Machine {
         matches!(self.hold, Hold::HandedOver)
     }
 
+    /// Active, or a Backup that only lacks the consent of its sync group.
+    pub fn wants_address(&self) -> bool {
+        match &self.phase {
+            Phase::Initialize => false,
+            Phase::Backup(backup) => backup.awaits_consent,
+            Phase::Active(_) | Phase::Stalled(_) => true,
+        }
+    }
+
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Takes new settings without leaving the state: a changed priority causes no gap, an added address no second
+    /// Active. Drain [`Machine::poll`] afterwards. VRID, family and version must be the same; the caller removes
+    /// addresses that are no longer listed.
+    pub fn reconfigure(&mut self, now: Time, settings: Settings, lease: Duration) {
+        debug_assert!((settings.vrid, settings.family) == (self.settings.vrid, self.settings.family));
+        if settings == self.settings && lease == self.lease {
+            return;
+        }
+        self.notice_stall(now);
+        let old = std::mem::replace(&mut self.settings, settings);
+        let old_lease = std::mem::replace(&mut self.lease, lease);
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Initialize) {
+            Phase::Initialize => Phase::Initialize,
+            Phase::Backup(mut backup) => {
+                backup.interval =
+                    if backup.heard.is_some() { self.learned(backup.interval) } else { self.settings.advert_interval };
+                self.reconsider(backup, now)
+            }
+            Phase::Active(active) => self.refit(active, now, &old, old_lease),
+            Phase::Stalled(mut stalled) => {
+                stalled.active = stalled.active.rescheduled(&self.settings, lease);
+                Phase::Stalled(stalled)
+            }
+        };
+        self.check();
+    }
+
+    /// [`Machine::reconfigure`] with another priority.
+    pub fn set_priority(&mut self, now: Time, priority: Priority) {
+        self.reconfigure(now, Settings { priority, ..self.settings.clone() }, self.lease);
     }
 
     /// Leaves Initialize: the owner becomes Active at once, everybody else listens first (RFC 9568 §6.4.1).
     fn start(&mut self, now: Time, source: IpAddr) -> Phase {
         let reason = if self.was_up { Reason::LinkUp } else { Reason::Started };
+        if self.was_up {
+            self.preempts_from = now.plus(LINK_SETTLES);
+        }
         self.was_up = true;
         if self.settings.priority == Priority::OWNER && self.is_ready(now) {
             return self.take_over(now, source, State::Initialize, reason);
@@ -278,6 +337,12 @@ impl Machine {
                 Hold::HandedOver => false,
                 Hold::Flapping { until } => now >= until,
             }
+    }
+
+    /// Whether this node would take the address from a living Active, if priorities or health call for it. False for
+    /// a while after the link returned, and after the address was lost by our own fault several times.
+    pub fn may_preempt(&self, now: Time) -> bool {
+        self.is_ready(now) && now >= self.preempts_from && !self.damping.forbids_preemption(now)
     }
 
     fn drop_leftover(&mut self) {
@@ -342,6 +407,9 @@ const LONELY_DOWN_INTERVALS: u32 = 3;
 /// to put it to sleep. The floor is the wire's own 10 ms.
 const LEARNED_FACTOR_MAX: u16 = 10;
 
+/// A link that returned is often about to go again, and switches need a while to forward.
+const LINK_SETTLES: Duration = Duration::from_secs(5);
+
 /// Maps base priorities 254, 253, … to 9, 8, … 1, so that degraded nodes keep their order. Nodes further apart than
 /// eight share the 1 and are ordered by address.
 fn degraded(base: Priority) -> Priority {
@@ -355,7 +423,7 @@ fn outranks(priority: Priority, source: IpAddr, own_priority: Priority, own_sour
     (priority, source) > (own_priority, own_source)
 }
 
-/// Whether a Backup takes the address from a living Active.
+/// Whether a Backup takes the address from a living Active. The owner (255) always does (RFC 9568 §6.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preempt {
     /// Only from an Active that says it is degraded (priority at most [`DEGRADED_MAX`]). Lyre's default: healthy
@@ -372,6 +440,8 @@ pub const DEGRADED_MAX: Priority = Priority(9);
 pub struct Settings {
     pub vrid: Vrid,
     pub family: Family,
+    /// Decides the skew time here, and what the codec speaks.
+    pub version: Version,
     /// 1..=254, or 255 for the owner of the addresses. Values up to [`DEGRADED_MAX`] read as degraded to a Lyre peer.
     pub priority: Priority,
     pub advert_interval: Centis,
@@ -386,6 +456,19 @@ impl Settings {
     /// The advert that [`Action::Send`] with this priority asks for.
     pub fn advert(&self, priority: Priority) -> Advert {
         Advert { vrid: self.vrid, priority, interval: self.advert_interval, addresses: self.addresses.clone() }
+    }
+
+    /// What a Backup of this priority waits beyond the last missed advert.
+    pub fn skew_time(&self, priority: Priority, interval: Centis) -> Duration {
+        match self.version {
+            Version::V2 => skew_time_v2(priority),
+            Version::V3 => skew_time(priority, interval),
+        }
+    }
+
+    /// What a Backup of this priority waits in all.
+    pub fn active_down_interval(&self, priority: Priority, interval: Centis) -> Duration {
+        interval.duration() * u32::from(self.down_adverts) + self.skew_time(priority, interval)
     }
 }
 
@@ -405,6 +488,10 @@ pub enum Input<'a> {
     HandOver,
     /// Take part again after `HandOver`.
     Resume,
+    /// Sync group: another member lost its address. Like `HandOver`, but without staying out afterwards.
+    Yield,
+    /// Sync group: whether all members want their address. While not, a Backup whose timer expires waits.
+    Consent(bool),
     /// Somebody else removed one of our virtual addresses from the interface.
     AddressLost,
     /// At start: our virtual addresses are already on the interface (we crashed while Active).
@@ -460,11 +547,21 @@ pub enum Event {
         source: IpAddr,
         priority: Priority,
     },
+    /// The loser does not yield: it was answered for five of its down intervals and goes on. As a rule it does not hear
+    /// us (multicast filtered, a firewall, a broken path in one direction). Once per duel.
+    NotHeard {
+        by: IpAddr,
+    },
     /// We woke up this late: as Active since our last advert, as Backup after the down timer.
     Stalled {
         late: Duration,
     },
-    /// Nobody took the address we offered by [`Input::HandOver`]; we stay Active.
+    /// Two routers claim to own the addresses; the one with the higher source address stays, as long as the other
+    /// gives way at all.
+    TwoOwners {
+        source: IpAddr,
+    },
+    /// Nobody took the address we offered by [`Input::HandOver`] or [`Input::Yield`]; we stay Active.
     HandOverRefused,
     /// An advert came from our own address: a duplicate node address, or our own frame looped back.
     AddressConflict {

@@ -8,12 +8,15 @@ mod journal;
 mod mailbox;
 mod rounds;
 mod station;
+mod sync;
 
+use crate::authentication::{Authenticator, Freshness, Key, Mode};
 use crate::link::LinkError;
-use crate::link::linux::LinuxLink;
 use crate::link::linux::netlink::{Monitor, Netlink};
+use crate::link::linux::{Attachment, LinuxLink};
 use crate::link::linux::{may_open_raw_sockets, realtime};
 use crate::machine::{Event, Health, Settings, State};
+use crate::packet::{Checksum, ChecksumChoice, Dialect, Peers};
 use crate::params::{Priority, Time};
 use ipnet::IpNet;
 use journal::Journal;
@@ -37,11 +40,11 @@ impl Speaker {
     pub fn start(routers: Vec<Router>, host: Box<dyn Host>, options: Options) -> Result<Handle, StartError> {
         check_capabilities()?;
         let monitor = Monitor::open().map_err(StartError::Resource)?;
-        let stations =
-            routers.into_iter().map(open_station).collect::<Result<Vec<_>, _>>().map_err(StartError::Link)?;
+        let open = |router| open_station(router, options.realtime_priority);
+        let stations = routers.into_iter().map(open).collect::<Result<Vec<_>, _>>().map_err(StartError::Link)?;
         let mailbox = Arc::new(Mailbox::new().map_err(StartError::Resource)?);
         let journal = Journal::start().map_err(StartError::Resource)?;
-        let mut rounds = Rounds::new(stations, host, monitor, Arc::clone(&mailbox), journal);
+        let mut rounds = Rounds::new(stations, host, monitor, Arc::clone(&mailbox), journal, options.clone());
         rounds.publish(); // so that the first look at the status already finds every router
         let run = move || {
             if let Some(priority) = options.realtime_priority {
@@ -79,6 +82,67 @@ pub struct Router {
     pub addresses: Vec<IpNet>,
     /// The kernel removes the addresses this long after the last refresh (dead-man lease). Whole seconds, >= 2.
     pub lease: Duration,
+    pub speech: Speech,
+    /// Routers with the same name here become Active and Backup together.
+    pub sync_group: Option<String>,
+}
+
+impl Router {
+    /// Multicast, version 3, no authentication, on its own; `settings` come from the same addresses.
+    pub fn new(name: String, interface: String, settings: Settings, addresses: Vec<IpNet>, lease: Duration) -> Router {
+        Router { name, interface, settings, addresses, lease, speech: Speech::default(), sync_group: None }
+    }
+}
+
+/// How a router talks to its peers. The default is multicast version 3 without authentication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Speech {
+    /// Its version must be that of the router's settings.
+    pub dialect: Dialect,
+    /// Version 3 over IPv4 only.
+    pub checksum: ChecksumChoice,
+    /// The only acceptable source address; none lets the interface decide.
+    pub source: Option<IpAddr>,
+    /// Signs and checks adverts. `dialect.has_trailer` must be set with it.
+    pub authentication: Option<Authentication>,
+}
+
+impl Default for Speech {
+    fn default() -> Speech {
+        let checksum = ChecksumChoice::Always(Checksum::Pseudo);
+        Speech { dialect: Dialect::default(), checksum, source: None, authentication: None }
+    }
+}
+
+/// Keys and rules of a router's HMAC trailers; equal if they are, whatever was heard since.
+#[derive(Clone)]
+pub struct Authentication {
+    rules: (Vec<Key>, Mode, Freshness),
+    /// As it is before anything was sent or heard.
+    fresh: Authenticator,
+}
+
+impl Authentication {
+    /// The first key signs; `None` without a key or with two of the same number.
+    pub fn new(keys: Vec<Key>, mode: Mode, freshness: Freshness) -> Option<Authentication> {
+        let fresh = Authenticator::new(keys.clone(), mode, freshness)?;
+        Some(Authentication { rules: (keys, mode, freshness), fresh })
+    }
+}
+
+impl PartialEq for Authentication {
+    fn eq(&self, other: &Authentication) -> bool {
+        self.rules == other.rules
+    }
+}
+
+impl Eq for Authentication {}
+
+impl fmt::Debug for Authentication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (keys, mode, freshness) = &self.rules;
+        write!(f, "Authentication({} keys, {mode:?}, {freshness:?})", keys.len())
+    }
 }
 
 /// What the speaker asks of its owner. Called on the real-time thread: must not block, allocate much or log to disk.
@@ -198,8 +262,10 @@ pub struct Drops {
     pub kind: u64,
     /// "RouterChecksumErrors" (IPv6: the kernel drops those before us, uncounted)
     pub checksum: u64,
-    /// "StatisticsAdvIntervalErrors": interval zero.
+    /// "StatisticsAdvIntervalErrors": interval zero; version 2: another than ours.
     pub interval: u64,
+    /// Version 2: RFC 2787 "StatsInvalidAuthType" and "StatsAuthFailures"; all versions: HMAC trailers.
+    pub authentication: u64,
     /// "StatisticsAddressListErrors": no addresses, or not sent to the group.
     pub address_list: u64,
     /// The sender's address cannot be a node's.
@@ -255,9 +321,22 @@ fn check_capabilities() -> Result<(), StartError> {
     Ok(())
 }
 
-fn open_station(router: Router) -> Result<Station<LinuxLink>, LinkError> {
-    let is_owner = router.settings.priority == Priority::OWNER;
-    let settings = &router.settings;
-    let link = LinuxLink::open(&router.interface, settings.family, &router.addresses, router.lease, is_owner)?;
+/// Leases are renewed one step below the adverts.
+fn open_station(router: Router, realtime_priority: Option<u8>) -> Result<Station<LinuxLink>, LinkError> {
+    let renewal_priority = realtime_priority.map(|priority| priority.saturating_sub(1).max(1));
+    let peers = match &router.speech.dialect.peers {
+        Peers::Multicast => Vec::new(),
+        Peers::Unicast(peers) => peers.iter().map(|peer| peer.address).collect(),
+    };
+    let link = LinuxLink::open(Attachment {
+        interface: router.interface.clone(),
+        family: router.settings.family,
+        addresses: router.addresses.clone(),
+        lease: router.lease,
+        is_owner: router.settings.priority == Priority::OWNER,
+        peers,
+        source: router.speech.source,
+        renewal_priority,
+    })?;
     Ok(Station::new(router, link))
 }

@@ -7,8 +7,8 @@ mod wire;
 use lyre_vrrp::link::linux::clock::now;
 use lyre_vrrp::machine::{Event, Health, Preempt, Settings, State};
 use lyre_vrrp::packet::Family;
-use lyre_vrrp::params::{Centis, Priority, Time, Vrid};
-use lyre_vrrp::runner::{Command, Handle, Host, Options, Router, Speaker};
+use lyre_vrrp::params::{Centis, Priority, Time, Version, Vrid};
+use lyre_vrrp::runner::{Command, Handle, Host, Options, Router, Speaker, Speech};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::os::fd::RawFd;
@@ -62,6 +62,7 @@ fn start(node: &Node, priority: u8) -> Handle {
     let settings = Settings {
         vrid: Vrid::new(51).unwrap(),
         family: Family::V4,
+        version: Version::V3,
         priority: Priority(priority),
         advert_interval: Centis::new(1).unwrap(),
         down_adverts: 3,
@@ -74,6 +75,8 @@ fn start(node: &Node, priority: u8) -> Handle {
         settings,
         addresses: vec!["10.77.0.100/24".parse().unwrap()],
         lease: Duration::from_secs(2),
+        speech: Speech::default(),
+        sync_group: None,
     };
     node.enter(|| Speaker::start(vec![router], Box::new(Watching), Options::default()).unwrap())
 }

@@ -1,5 +1,7 @@
 //! Two speakers on a LAN of namespaces: who serves after what, and how fast.
 
+#![allow(clippy::unwrap_used)]
+
 mod wire;
 
 use nix::sys::signal::Signal;
@@ -283,6 +285,24 @@ fn a_new_priority_takes_effect_without_a_change_of_state() {
 }
 
 #[test]
+fn both_families_move_together_when_one_of_them_fails() {
+    on_a_lan("both_families_move_together_when_one_of_them_fails", |lan| {
+        let (a, b) = (lan.node(1), lan.node(2));
+        let first = Speaker::start(&a, "--priority 254 --sync", &ADDRESSES);
+        ["v4", "v6"].iter().for_each(|family| first.becomes("Active", family, SOON));
+        let mut second = Speaker::start(&b, "--priority 253 --sync", &ADDRESSES);
+        for family in ["v4", "v6"] {
+            eventually("the Backup hears the Active", SOON, || !second.status(family).contains(r#""received":0,"#));
+        }
+        a.ip("address delete fe80::1/64 dev eth0");
+        ["v4", "v6"].iter().for_each(|family| second.becomes("Active", family, SOON));
+        first.becomes("Backup", "v4", SOON);
+        first.becomes("Initialize", "v6", SOON);
+        eventually("the addresses moved", SOON, || holds(&b) && holds_none(&a));
+    });
+}
+
+#[test]
 fn other_virtual_routers_and_wrong_hop_limits_change_nothing_but_counters() {
     on_a_lan("other_virtual_routers_and_wrong_hop_limits_change_nothing_but_counters", |lan| {
         let ((_a, _speaker_a), (_b, mut speaker_b)) = pair(lan);
@@ -293,4 +313,45 @@ fn other_virtual_routers_and_wrong_hop_limits_change_nothing_but_counters() {
             !status.contains("vrid: 0,") && status.contains(r#""state":"Backup""#)
         });
     });
+}
+
+#[test]
+fn a_flood_of_bogus_adverts_moves_nobody_and_delays_no_advert() {
+    on_a_lan("a_flood_of_bogus_adverts_moves_nobody_and_delays_no_advert", |lan| {
+        let tap = Tap::on(lan);
+        let ((a, mut speaker_a), (_b, mut speaker_b)) = pair(lan);
+        let attacker = lan.node(3);
+        let start = tap.now();
+        let sent = flood(&attacker, Duration::from_secs(2));
+        assert!(sent > 20_000, "only {sent} bogus adverts: too slow a machine to tell anything");
+        let adverts = tap.adverts(true, start);
+        assert_eq!(tap.actives(true, start), [a.address_v4()]);
+        let widest = adverts.windows(2).map(|pair| pair[1].at - pair[0].at).max().unwrap();
+        assert!(widest < INTERVAL * 3 / 2, "{widest:?} between two adverts");
+        for speaker in [&mut speaker_a, &mut speaker_b] {
+            let status = speaker.status("v4");
+            assert!(!status.contains("checksum: 0,"), "counted: {status}");
+            assert!(status.contains(r#""to_active":1"#) || status.contains(r#""state":"Backup""#), "{status}");
+        }
+    });
+}
+
+/// Adverts of the same VRID with a wrong checksum, as fast as one thread can, but not much over 50,000 a second.
+fn flood(attacker: &Node, duration: Duration) -> u64 {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = attacker.enter(|| Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(112))).unwrap());
+    socket.bind_device(Some(b"eth0")).unwrap();
+    socket.set_multicast_ttl_v4(255).unwrap();
+    let group = std::net::SocketAddrV4::new(std::net::Ipv4Addr::new(224, 0, 0, 18), 0).into();
+    let bogus = [0x31, 51, 255, 1, 0, 10, 0x12, 0x34, 10, 77, 0, 100];
+    let (start, mut sent) = (Instant::now(), 0);
+    while start.elapsed() < duration {
+        for _ in 0..50 {
+            let _ = socket.send_to(&bogus, &group);
+        }
+        sent += 50;
+        let due = start + Duration::from_micros(sent * 20);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    sent
 }

@@ -2,7 +2,9 @@
 
 use super::Supervisor;
 use crate::control::ha::{Pair, word};
-use crate::control::status::{Config, Core, NodeState, Peer, Router, RouterCounters, Status, Worker, WorkerState};
+use crate::control::status::{
+    Config, Core, NodeState, PairLink, Peer, Router, RouterCounters, Status, Worker, WorkerState,
+};
 use lyre_vrrp::machine::State;
 use lyre_vrrp::params::Time;
 use lyre_vrrp::runner::{Counters, Drops, RouterStatus};
@@ -36,6 +38,10 @@ impl Supervisor {
             routers: self.router_status().iter().map(|router| self.router(now, router)).collect(),
             worker: self.worker_status(now),
             cores: self.core_status(),
+            pair: self
+                .succession
+                .descriptors()
+                .map(|_| PairLink { is_up: self.succession.is_link_up(), peer_connections: self.succession.known() }),
             pools,
             detail,
             transitions: self.history.iter().cloned().collect(),
@@ -202,8 +208,9 @@ fn counters(counters: &Counters) -> RouterCounters {
 }
 
 /// By reason; no rest pattern, so that a new reason is not forgotten here.
-fn drops(drops: &Drops) -> [(&'static str, u64); 10] {
-    let Drops { vrid, length, ttl, version, kind, checksum, interval, address_list, source, ip } = *drops;
+fn drops(drops: &Drops) -> [(&'static str, u64); 11] {
+    let Drops { vrid, length, ttl, version, kind, checksum, interval, address_list, source, ip, authentication } =
+        *drops;
     [
         ("vrid", vrid),
         ("length", length),
@@ -215,6 +222,7 @@ fn drops(drops: &Drops) -> [(&'static str, u64); 10] {
         ("address_list", address_list),
         ("source", source),
         ("ip", ip),
+        ("authentication", authentication),
     ]
 }
 

@@ -126,6 +126,7 @@ impl Session<'_> {
             tls.flush()?;
             sent += piece;
             self.progress();
+            expect_silence(&mut tls)?;
             let due = Duration::from_secs_f64(sent as f64 / RATE_BYTES_PER_SECOND as f64);
             thread::sleep(due.saturating_sub(started.elapsed()));
         }
@@ -149,6 +150,18 @@ impl Session<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// An answer before the upload is complete, or an end of stream, means that nobody wants the rest.
+fn expect_silence(tls: &mut Tls) -> io::Result<()> {
+    tls.sock.set_nonblocking(true)?;
+    let heard = tls.read(&mut [0]);
+    tls.sock.set_nonblocking(false)?;
+    match heard {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => Err(io::ErrorKind::ConnectionAborted.into()),
     }
 }
 

@@ -124,6 +124,7 @@ impl Contender for Lyre {
         Ok(status.is_some_and(|status| {
             let takes_part = |router: &Router| matches!(router.state.as_str(), "active" | "backup");
             status.worker.state == WorkerState::Ready
+                && status.pair.is_some_and(|link| link.is_up)
                 && !status.routers.is_empty()
                 && status.routers.iter().all(takes_part)
         }))

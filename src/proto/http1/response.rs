@@ -130,15 +130,24 @@ pub fn parse_response<'a>(
     HeadReader::new().response(bytes, fields, limits)
 }
 
-/// Replaces each folded line end of `head` by spaces, so that it can be parsed after [`ResponseError::ObsFold`]
-/// (RFC 9112 §5.2 lets a proxy do this for responses). Answers how many folds there were.
-pub fn unfold(head: &mut [u8]) -> usize {
-    let mut folds = 0;
-    let mut index = 0;
-    while let Some(window) = head.get_mut(index..index + 3) {
-        if let [cr @ b'\r', lf @ b'\n', b' ' | b'\t'] = window {
-            (*cr, *lf) = (b' ', b' ');
-            folds += 1;
+/// Replaces each folded line end of the head `bytes` begin with by spaces, so that it can be parsed after
+/// [`ResponseError::ObsFold`] (RFC 9112 §5.2 lets a proxy do this for responses). What follows the head is not touched.
+/// Answers how many folds there were.
+pub fn unfold(bytes: &mut [u8]) -> usize {
+    let (mut folds, mut line_start, mut index) = (0, 0, 0);
+    while let Some([cr, lf, next @ ..]) = bytes.get_mut(index..) {
+        if (*cr, *lf) == (b'\r', b'\n') {
+            let is_head_end = index == line_start;
+            if is_head_end {
+                break;
+            }
+            if let [b' ' | b'\t', ..] = next {
+                (*cr, *lf) = (b' ', b' ');
+                folds += 1;
+            } else {
+                line_start = index + 2;
+            }
+            index += 1;
         }
         index += 1;
     }

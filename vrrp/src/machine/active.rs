@@ -2,9 +2,9 @@
 
 use super::announcing::Announcing;
 use super::backup::Backup;
-use super::{Action, Event, Health, Hold, LONELY_DOWN_INTERVALS, Machine, Phase, Reason, State, outranks};
+use super::{Action, Event, Health, Hold, LONELY_DOWN_INTERVALS, Machine, Phase, Reason, Settings, State, outranks};
 use crate::packet::Advert;
-use crate::params::{Centis, Priority, Time, active_down_interval};
+use crate::params::{Centis, Priority, Time};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -18,14 +18,33 @@ pub(super) struct Active {
     pub(super) next_advert: Time,
     /// One more copy of a release shortly after the first: a single lost frame would cost three intervals.
     repeat: Option<Time>,
-    /// Since when a planned hand-over waits for its taker.
-    pub(super) handing_over: Option<Time>,
+    /// We advertise 0 although we could serve, and wait for a taker.
+    pub(super) offer: Option<Offer>,
     announcing: Announcing,
     /// When the lease has to be extended; `None` without a lease.
     pub(super) refresh: Option<Time>,
+    /// The loser we hear and answer.
+    rival: Option<Rival>,
     /// When our addresses were removed by somebody else, oldest first; at most [`LOSSES_MAX`], none older than
     /// [`LOSS_WINDOW`].
     losses: Vec<Time>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Offer {
+    since: Time,
+    /// Planned: we stay out afterwards.
+    is_planned: bool,
+}
+
+/// Another Active whose adverts lose against ours, in an unbroken row.
+#[derive(Debug, Clone, Copy)]
+struct Rival {
+    source: IpAddr,
+    since: Time,
+    last: Time,
+    adverts: u32,
+    is_reported: bool,
 }
 
 /// An Active that woke up after [`Machine::danger`]: it may have been replaced.
@@ -54,6 +73,10 @@ const LOSS_BATCH: Duration = Duration::from_millis(100);
 /// How long a node keeps out after its addresses were removed too often.
 const FLAPPING_HOLD: Duration = Duration::from_secs(60);
 
+/// A loser that advertises on for this many of its down intervals, and more than this many adverts, does not hear us.
+const DEAF_DOWN_INTERVALS: u32 = 5;
+const DEAF_ADVERTS: u32 = 5;
+
 impl Active {
     /// Just after the advert, the addresses and the first announcement.
     pub(super) fn started(now: Time, source: IpAddr, interval: Centis, lease: Duration) -> Active {
@@ -62,22 +85,36 @@ impl Active {
             sent: now,
             next_advert: now.plus(interval.duration()),
             repeat: None,
-            handing_over: None,
+            offer: None,
+            rival: None,
             announcing: Announcing::burst(now),
             refresh: next_refresh(now, lease),
             losses: Vec::new(),
         }
+    }
+
+    /// An earlier offer stands; a planned one makes it planned.
+    pub(super) fn make_offer(&mut self, now: Time, is_planned: bool) {
+        let offer = self.offer.get_or_insert(Offer { since: now, is_planned });
+        offer.is_planned |= is_planned;
+    }
+
+    /// With the timers of new settings, counted from the last advert.
+    pub(super) fn rescheduled(mut self, settings: &Settings, lease: Duration) -> Active {
+        self.next_advert = self.sent.plus(settings.advert_interval.duration());
+        self.refresh = next_refresh(self.sent, lease);
+        self
     }
 }
 
 impl Machine {
     /// What an Active puts into its adverts.
     pub(super) fn advertised(&self, active: &Active) -> Priority {
-        if active.handing_over.is_some() { Priority::RELEASE } else { self.own_priority() }
+        if active.offer.is_some() { Priority::RELEASE } else { self.own_priority() }
     }
 
     pub(super) fn active_deadline(&self, active: &Active) -> Time {
-        let give_up = active.handing_over.map(|since| since.plus(self.offer_window()));
+        let give_up = active.offer.map(|offer| offer.since.plus(self.offer_window()));
         [Some(active.announcing.deadline()), active.refresh, active.repeat, give_up]
             .into_iter()
             .flatten()
@@ -85,8 +122,8 @@ impl Machine {
     }
 
     pub(super) fn tick_active(&mut self, mut active: Active, now: Time) -> Phase {
-        if active.handing_over.is_some_and(|since| now >= since.plus(self.offer_window())) {
-            active.handing_over = None;
+        if active.offer.is_some_and(|offer| now >= offer.since.plus(self.offer_window())) {
+            active.offer = None;
             self.push(Action::Report(Event::HandOverRefused));
             self.send(&mut active, now);
         }
@@ -130,19 +167,62 @@ impl Machine {
             return Phase::Active(active);
         }
         if outranks(advert.priority, source, mine, active.source) {
-            let reason = match (active.handing_over, self.health) {
-                (Some(_), _) => Reason::HandedOver,
-                (None, Health::Unable) => Reason::Yielded,
+            let reason = match (active.offer, self.health) {
+                (Some(Offer { is_planned: true, .. }), _) => Reason::HandedOver,
+                (Some(Offer { is_planned: false, .. }), _) | (None, Health::Unable) => Reason::Yielded,
                 (None, Health::Able | Health::Degraded) => Reason::Outranked,
             };
-            return Phase::Backup(self.step_down(active, advert, source, received, reason));
+            if advert.priority == Priority::OWNER && mine == Priority::OWNER {
+                self.push(Action::Report(Event::TwoOwners { source }));
+            }
+            return Phase::Backup(self.step_down(active, now, advert, source, received, reason));
+        }
+        if advert.priority == Priority::OWNER {
+            // We are the other owner, with the higher address.
+            self.push(Action::Report(Event::TwoOwners { source }));
+        }
+        let rival = self.meet_rival(&mut active, advert, source, received);
+        if self.is_stubborn_owner(rival, advert) {
+            return Phase::Backup(self.step_down(active, now, advert, source, received, Reason::Outranked));
         }
         self.answer(&mut active, now, received);
         if active.announcing.contest(now) {
             self.push(Action::Announce);
         }
         self.push(Action::Report(Event::LosingAdvert { source, priority: advert.priority }));
+        self.report_deafness(&mut active, rival, advert);
         Phase::Active(active)
+    }
+
+    /// Takes a losing advert down; a row ends after three intervals of silence.
+    fn meet_rival(&self, active: &mut Active, advert: &Advert, source: IpAddr, received: Time) -> Rival {
+        let silence = self.longer_interval(advert) * 3;
+        let known = active.rival.filter(|rival| rival.source == source && received.since(rival.last) <= silence);
+        let first = Rival { source, since: received, last: received, adverts: 0, is_reported: false };
+        let rival = known.unwrap_or(first);
+        let rival = Rival { last: received.max(rival.last), adverts: rival.adverts.saturating_add(1), ..rival };
+        active.rival = Some(rival);
+        rival
+    }
+
+    /// Whether a second owner of lower address goes on after it had the time to hear two of our adverts, and 1.2 of the
+    /// longer interval to yield: then it never will, and one of us has to be the wiser.
+    fn is_stubborn_owner(&self, rival: Rival, advert: &Advert) -> bool {
+        let patience = self.settings.advert_interval.duration() * 2 + self.longer_interval(advert) * 6 / 5;
+        advert.priority == Priority::OWNER && rival.last.since(rival.since) >= patience
+    }
+
+    fn report_deafness(&mut self, active: &mut Active, rival: Rival, advert: &Advert) {
+        let down = self.settings.active_down_interval(advert.priority, advert.interval);
+        let is_deaf = rival.adverts > DEAF_ADVERTS && rival.last.since(rival.since) >= down * DEAF_DOWN_INTERVALS;
+        if is_deaf && !rival.is_reported {
+            active.rival = Some(Rival { is_reported: true, ..rival });
+            self.push(Action::Report(Event::NotHeard { by: rival.source }));
+        }
+    }
+
+    fn longer_interval(&self, advert: &Advert) -> Duration {
+        self.settings.advert_interval.max(advert.interval).duration()
     }
 
     /// Tells a loser who is Active: at once, unless our last advert already did or went out within a quarter of an
@@ -155,8 +235,19 @@ impl Machine {
     }
 
     /// The loser's side: the addresses go before anything else, and nothing is announced.
-    fn step_down(&mut self, active: Active, advert: &Advert, from: IpAddr, received: Time, reason: Reason) -> Backup {
-        if active.handing_over.is_some() {
+    fn step_down(
+        &mut self,
+        active: Active,
+        now: Time,
+        advert: &Advert,
+        from: IpAddr,
+        received: Time,
+        reason: Reason,
+    ) -> Backup {
+        if self.health == Health::Unable {
+            self.damping.penalise(now);
+        }
+        if active.offer.is_some_and(|offer| offer.is_planned) {
             self.hold = Hold::HandedOver;
         }
         self.push(Action::Withdraw);
@@ -171,23 +262,16 @@ impl Machine {
         Phase::Active(active)
     }
 
-    pub(super) fn change_priority(&mut self, mut active: Active, now: Time, priority: Priority) -> Phase {
+    pub(super) fn offer(&mut self, mut active: Active, now: Time, is_planned: bool) -> Phase {
         let before = self.advertised(&active);
-        self.settings.priority = priority;
+        active.make_offer(now, is_planned);
         self.readvertise(&mut active, now, before);
         Phase::Active(active)
     }
 
-    pub(super) fn hand_over(&mut self, mut active: Active, now: Time) -> Phase {
+    pub(super) fn cancel_offer(&mut self, mut active: Active, now: Time) -> Phase {
         let before = self.advertised(&active);
-        active.handing_over.get_or_insert(now);
-        self.readvertise(&mut active, now, before);
-        Phase::Active(active)
-    }
-
-    pub(super) fn cancel_hand_over(&mut self, mut active: Active, now: Time) -> Phase {
-        let before = self.advertised(&active);
-        active.handing_over = None;
+        active.offer = None;
         self.readvertise(&mut active, now, before);
         Phase::Active(active)
     }
@@ -200,6 +284,26 @@ impl Machine {
         }
         self.send(active, now);
         active.repeat = (after == Priority::RELEASE).then(|| now.plus(RELEASE_REPEAT));
+    }
+
+    /// New settings (see [`Machine::reconfigure`]): what peers can see is told to them at once, so that they wait for
+    /// the new interval; the interface is touched only for new addresses or a new lease.
+    pub(super) fn refit(&mut self, mut active: Active, now: Time, old: &Settings, old_lease: Duration) -> Phase {
+        let new = self.settings.clone();
+        if old.advert(old.priority) != new.advert(new.priority) {
+            self.send(&mut active, now);
+            active = active.rescheduled(&new, self.lease);
+        }
+        let adds_addresses = old.addresses != new.addresses;
+        if adds_addresses || old_lease != self.lease {
+            self.push(Action::Install);
+            active.refresh = next_refresh(now, self.lease);
+        }
+        if adds_addresses && self.advertised(&active) != Priority::RELEASE {
+            self.push(Action::Announce);
+            active.announcing = Announcing::burst(now);
+        }
+        Phase::Active(active)
     }
 
     /// Peers know us by our source address: the new one is advertised at once.
@@ -220,6 +324,7 @@ impl Machine {
         active.losses.retain(|at| now.since(*at) < LOSS_WINDOW);
         if active.losses.len() >= LOSSES_MAX {
             self.hold = Hold::Flapping { until: now.plus(FLAPPING_HOLD) };
+            self.damping.penalise(now);
             self.push(Action::Send { priority: Priority::RELEASE });
             self.push(Action::Withdraw);
             self.report(State::Active, State::Backup, Reason::AddressFlapping);
@@ -232,20 +337,23 @@ impl Machine {
         Phase::Active(active)
     }
 
-    pub(super) fn leave_active(&mut self, reason: Reason) -> Phase {
+    pub(super) fn leave_active(&mut self, now: Time, reason: Reason) -> Phase {
+        if reason == Reason::LinkDown {
+            self.damping.penalise(now);
+        }
         self.push(Action::Send { priority: Priority::RELEASE });
         self.leave_stalled(reason)
     }
 
     /// Silence after which another node may have become Active: the down interval of the fastest possible Backup.
     fn danger(&self) -> Duration {
-        active_down_interval(FASTEST_BACKUP, self.settings.advert_interval, self.settings.down_adverts)
+        self.settings.active_down_interval(FASTEST_BACKUP, self.settings.advert_interval)
     }
 
     /// How long a planned hand-over waits for somebody to take the address.
     fn offer_window(&self) -> Duration {
         let Machine { settings, .. } = self;
-        active_down_interval(settings.priority, settings.advert_interval, settings.down_adverts) * LONELY_DOWN_INTERVALS
+        settings.active_down_interval(settings.priority, settings.advert_interval) * LONELY_DOWN_INTERVALS
     }
 
     /// Before any input is looked at: an Active that was silent for too long does nothing before it has listened.
@@ -281,8 +389,9 @@ impl Machine {
         // back would break every connection a second time. With preemption on, the ordinary rules of a Backup follow.
         let is_newer = received > active.sent;
         if is_newer || outranks(advert.priority, source, self.advertised(active), active.source) {
-            let reason = if active.handing_over.is_some() { Reason::HandedOver } else { Reason::Stalled };
-            let mut backup = self.step_down(stalled.active, advert, source, received, reason);
+            let is_planned = active.offer.is_some_and(|offer| offer.is_planned);
+            let reason = if is_planned { Reason::HandedOver } else { Reason::Stalled };
+            let mut backup = self.step_down(stalled.active, now, advert, source, received, reason);
             backup.listen_on(now);
             return Phase::Backup(backup);
         }

@@ -1,6 +1,6 @@
 //! Log lines from the real-time thread to `tracing`, by way of a thread that may block.
 
-use crate::error::DecodeError;
+use super::station::Refusal;
 use crate::link::LinkError;
 use crate::machine::Event;
 use std::collections::VecDeque;
@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use std::{io, mem};
 use tracing::{debug, error, info, warn};
 
@@ -29,7 +30,7 @@ pub(super) enum Remark {
     /// The operating system refused something; `repeated` times unreported before.
     Trouble(LinkError, u64),
     /// The first datagram of its kind since the last valid one.
-    Dropped(DecodeError),
+    Dropped(Refusal),
     /// A peer whose settings differ from ours, where they should be equal.
     Mismatch {
         source: IpAddr,
@@ -94,12 +95,18 @@ impl Journal {
         self.writer.thread().unpark();
     }
 
-    /// Waits for the writer to have written everything; only at the very end of the speaker.
+    /// Lets the writer write what is left; only at the very end of the speaker. A log that blocks delays it a little, not
+    /// for ever.
     pub(super) fn close(mut self) {
         self.flush();
         self.shared.is_closed.store(true, Ordering::Release);
         self.writer.thread().unpark();
-        let _ = self.writer.join();
+        for _ in 0..20 {
+            if self.writer.is_finished() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
@@ -123,7 +130,10 @@ fn write(line: Line) {
         Line::About(router, Remark::Event(event)) => write_event(&router, &event),
         Line::About(router, Remark::Trouble(error, 0)) => warn!(%router, "{error}"),
         Line::About(router, Remark::Trouble(error, repeated)) => warn!(%router, repeated, "{error}"),
-        Line::About(router, Remark::Dropped(error)) => debug!(%router, "advert dropped: {error}"),
+        Line::About(router, Remark::Dropped(Refusal::Bytes(error))) => debug!(%router, "advert dropped: {error}"),
+        Line::About(router, Remark::Dropped(Refusal::Authentication(error))) => {
+            warn!(%router, ?error, "advert with wrong authentication dropped");
+        }
         Line::About(router, Remark::Mismatch { source, interval, addresses }) => {
             warn!(%router, %source, interval, addresses, "the peer's settings differ from ours; make both nodes alike");
         }

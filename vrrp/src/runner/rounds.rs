@@ -6,7 +6,8 @@
 use super::journal::{Journal, Remark};
 use super::mailbox::Mailbox;
 use super::station::Station;
-use super::{Command, Host, Router, open_station};
+use super::sync::SyncGroups;
+use super::{Command, Host, Options, Router, open_station};
 use crate::link::Change;
 use crate::link::linux::LinuxLink;
 use crate::link::linux::clock::{now, readable, wait};
@@ -21,8 +22,9 @@ use std::time::Duration;
 /// How often the owner's health is asked for.
 const HEALTH_PERIOD: Duration = Duration::from_millis(20);
 
-/// How often the interfaces are compared with what we believe, in case a notification was missed.
-const SURVEY_PERIOD: Duration = Duration::from_secs(10);
+/// How often the interfaces are compared with what we believe, in case a notification was missed. Seldom, because the
+/// question waits for the kernel's configuration lock.
+const SURVEY_PERIOD: Duration = Duration::from_secs(60);
 
 /// Age of a published status at most, where only counters changed.
 const STATUS_PERIOD: Duration = Duration::from_millis(100);
@@ -39,6 +41,8 @@ pub(super) struct Rounds {
     monitor: Monitor,
     mailbox: Arc<Mailbox>,
     journal: Journal,
+    options: Options,
+    groups: SyncGroups,
     /// Monitor, mailbox, stations, the owner's.
     descriptors: Vec<libc::pollfd>,
     watched: Vec<RawFd>,
@@ -71,6 +75,7 @@ impl Rounds {
         monitor: Monitor,
         mailbox: Arc<Mailbox>,
         journal: Journal,
+        options: Options,
     ) -> Rounds {
         Rounds {
             stations,
@@ -78,6 +83,8 @@ impl Rounds {
             monitor,
             mailbox,
             journal,
+            options,
+            groups: SyncGroups::default(),
             descriptors: Vec::with_capacity(64),
             watched: Vec::with_capacity(16),
             muted: Vec::with_capacity(16),
@@ -105,17 +112,21 @@ impl Rounds {
 
     /// Runs until a shutdown has been carried out.
     pub(super) fn run(mut self) {
+        self.groups = SyncGroups::form(&mut self.stations, self.health, now());
         self.ask_health();
         while self.leaving != Leaving::Done {
             self.survey_if_due();
             self.obey();
             self.leave_if_done();
+            self.settle_groups();
             self.tell();
             self.publish();
             self.journal.flush();
             self.wait();
             self.hear();
+            self.settle_groups();
             self.tick();
+            self.settle_groups();
             self.notice_changes();
             if now() >= self.health_at || !self.muted.is_empty() {
                 self.ask_health();
@@ -169,6 +180,13 @@ impl Rounds {
         }
     }
 
+    /// Not while leaving: then each member lets go for itself.
+    fn settle_groups(&mut self) {
+        if self.leaving == Leaving::No {
+            self.groups.settle(&mut self.stations, self.health, now());
+        }
+    }
+
     fn notice_changes(&mut self) {
         if self.descriptors.first().is_none_or(|monitor| monitor.revents == 0) {
             return;
@@ -199,8 +217,8 @@ impl Rounds {
         let health = self.host.health(now());
         if health != self.health {
             self.health = health;
-            for station in &mut self.stations {
-                station.input(now(), Input::Health(health));
+            for (place, station) in self.stations.iter_mut().enumerate() {
+                station.input(now(), Input::Health(self.groups.health(place, health)));
             }
         }
         if is_periodic {
@@ -232,7 +250,8 @@ impl Rounds {
         let mut opened = Vec::with_capacity(routers.len());
         for router in routers {
             let stays = self.stations.iter().any(|station| station.can_become(&router));
-            match if stays { Ok(None) } else { open_station(router.clone()).map(Some) } {
+            let open = || open_station(router.clone(), self.options.realtime_priority).map(Some);
+            match if stays { Ok(None) } else { open() } {
                 Ok(station) => opened.push((router, station)),
                 Err(error) => return self.journal.note(&router.name.as_str().into(), Remark::Trouble(error, 0)),
             }
@@ -243,7 +262,7 @@ impl Rounds {
             match leaving.iter().position(|station| station.can_become(&router)) {
                 Some(index) => {
                     let mut station = leaving.swap_remove(index);
-                    station.set_priority(now(), router.settings.priority);
+                    station.follow(now(), router);
                     self.stations.push(station);
                 }
                 None => self.stations.extend(fresh),
@@ -258,6 +277,7 @@ impl Rounds {
         for station in &mut self.stations {
             station.input(now(), Input::Health(self.health));
         }
+        self.groups = SyncGroups::form(&mut self.stations, self.health, now());
         self.survey_at = now();
         self.survey_if_due();
         self.is_status_stale = true;

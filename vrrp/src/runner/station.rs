@@ -6,12 +6,16 @@ mod tests;
 use super::journal::Remark;
 use super::{Counters, Drops, Router, RouterStatus};
 use crate::announce;
+use crate::authentication::{AuthenticationError, Authenticator, Signed};
 use crate::error::DecodeError;
+use crate::group::Member;
+use crate::link::linux::clock::utc;
 use crate::link::{Change, Datagram, Link, LinkError, Survey};
 use crate::machine::{Action, Event, Input, Machine, State};
-use crate::packet::{self, Advert, Carrier, Checksum};
+use crate::packet::{self, Advert, Carrier, Checksum, ChecksumChoice, Peers};
 use crate::params::{Priority, Time};
 use std::collections::VecDeque;
+use std::mem::discriminant;
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -35,7 +39,11 @@ pub(super) struct Station<L> {
     survey: Survey,
     holds_addresses: bool,
     since: Time,
-    sent: Option<SentAdvert>,
+    /// One a destination.
+    sent: Vec<SentAdvert>,
+    destinations: Vec<IpAddr>,
+    checksum: ChecksumChoice,
+    authenticator: Option<Authenticator>,
     heard: Option<HeardAdvert>,
     /// Announcements of all virtual addresses for the surveyed hardware address.
     frames: Vec<Vec<u8>>,
@@ -48,7 +56,10 @@ pub(super) struct Station<L> {
 struct SentAdvert {
     priority: Priority,
     source: IpAddr,
-    bytes: Vec<u8>,
+    destination: IpAddr,
+    form: Checksum,
+    /// Without trailer, whose stamp is always another.
+    message: Vec<u8>,
 }
 
 /// The last accepted datagram; an equal one needs no second look, and no memory.
@@ -60,12 +71,19 @@ struct HeardAdvert {
     is_list_other: bool,
 }
 
+/// Why a datagram was dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Bytes(DecodeError),
+    Authentication(AuthenticationError),
+}
+
 /// What was logged already and need not be again.
 #[derive(Default)]
 struct Quiet {
     /// One entry an operation, so as many as there are texts in `link`.
     troubles: Vec<Trouble>,
-    dropped: Option<DecodeError>,
+    dropped: Option<Refusal>,
     losing_advert: Option<Time>,
     mismatch: Option<Time>,
 }
@@ -85,7 +103,10 @@ impl<L: Link> Station<L> {
             survey: Survey::default(),
             holds_addresses: false,
             since: Time::default(),
-            sent: None,
+            sent: Vec::new(),
+            destinations: destinations(&router),
+            checksum: router.speech.checksum,
+            authenticator: router.speech.authentication.as_ref().map(|a| a.fresh.clone()),
             heard: None,
             frames: Vec::new(),
             counters: Counters::default(),
@@ -99,26 +120,49 @@ impl<L: Link> Station<L> {
         &self.router
     }
 
-    /// Whether it differs from `router` in nothing but a priority that may change on the way.
+    /// Whether `router` is this one with other settings, so that it can follow without leaving its state.
     pub(super) fn can_become(&self, router: &Router) -> bool {
-        let (own, other) = (self.router.settings.priority, router.settings.priority);
-        let is_owner = |priority| priority == Priority::OWNER;
-        let mut same = router.clone();
-        same.settings.priority = own;
-        same == self.router && is_owner(own) == is_owner(other)
+        let identity = |router: &Router| {
+            let settings = &router.settings;
+            (settings.vrid, settings.family, settings.version, settings.priority == Priority::OWNER)
+        };
+        self.router.name == router.name
+            && self.router.interface == router.interface
+            && self.router.speech == router.speech
+            && identity(&self.router) == identity(router)
     }
 
-    /// Follows a reload that changed the priority, without leaving the state.
-    pub(super) fn set_priority(&mut self, now: Time, priority: Priority) {
-        if priority != self.router.settings.priority {
-            self.router.settings.priority = priority;
-            self.machine.set_priority(now, priority);
-            self.act(now);
+    /// Follows a reload. Nothing moves that did not change.
+    pub(super) fn follow(&mut self, now: Time, router: Router) {
+        if router == self.router {
+            return;
+        }
+        let is_moved = (&router.addresses, router.lease) != (&self.router.addresses, self.router.lease);
+        if is_moved && let Err(error) = self.link.reassign(&router.addresses, router.lease) {
+            self.complain(now, error);
+        }
+        self.router = router;
+        self.sent.clear();
+        self.heard = None;
+        self.plan_announcements();
+        self.machine.reconfigure(now, self.router.settings.clone(), self.router.lease);
+        self.act(now);
+        if is_moved && self.holds_addresses {
+            self.hold_addresses(now);
         }
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.machine.state()
+    }
+
+    /// What it is to its sync group.
+    pub(super) fn member(&self) -> Member {
+        Member::of(&self.machine)
     }
 
     pub(super) fn holds_addresses(&self) -> bool {
@@ -229,13 +273,14 @@ impl<L: Link> Station<L> {
         status.counters.clone_from(&self.counters);
     }
 
-    fn hear_datagram(&mut self, now: Time, datagram: &Datagram<'_>) -> Result<(), DecodeError> {
+    fn hear_datagram(&mut self, now: Time, datagram: &Datagram<'_>) -> Result<(), Refusal> {
         let (carrier, message) = match datagram.carrier {
             Some(carrier) => (carrier, datagram.bytes),
             None => packet::ipv4(datagram.bytes)?,
         };
         let is_same = |heard: &HeardAdvert| heard.carrier == carrier && heard.message == message;
-        if !self.heard.as_ref().is_some_and(is_same) {
+        // A signed message is never the same twice, unless somebody replays it.
+        if self.authenticator.is_some() || !self.heard.as_ref().is_some_and(is_same) {
             self.heard = Some(self.read_advert(carrier, message)?);
         }
         let Some(heard) = &self.heard else { return Ok(()) };
@@ -253,16 +298,23 @@ impl<L: Link> Station<L> {
         Ok(())
     }
 
-    fn read_advert(&self, carrier: Carrier, message: &[u8]) -> Result<HeardAdvert, DecodeError> {
-        let vrid = packet::vrid(message)?;
+    fn read_advert(&mut self, carrier: Carrier, bytes: &[u8]) -> Result<HeardAdvert, Refusal> {
+        let vrid = packet::vrid(bytes)?;
         let settings = &self.router.settings;
         if vrid != settings.vrid {
-            return Err(DecodeError::Vrid { got: vrid.get() });
+            return Err(DecodeError::Vrid { got: vrid.get() }.into());
         }
-        let (advert, _) = packet::decode(message, &carrier)?;
+        let received = self.router.speech.dialect.decode(bytes, &carrier)?;
+        if let Some(authenticator) = &mut self.authenticator {
+            let message = bytes.get(..bytes.len() - received.trailer.map_or(0, |t| t.len())).unwrap_or_default();
+            let signed = Signed { source: carrier.source, message };
+            authenticator.verify(utc(), signed, received.trailer.as_ref())?;
+        }
+        self.checksum.hear(received.checksum);
+        let advert = received.advert;
         Ok(HeardAdvert {
             carrier,
-            message: message.to_vec(),
+            message: bytes.to_vec(),
             is_interval_other: advert.interval != settings.advert_interval,
             is_list_other: advert.addresses != settings.addresses,
             advert,
@@ -277,10 +329,7 @@ impl<L: Link> Station<L> {
                     self.holds_addresses = true;
                     self.hold_addresses(now);
                 }
-                Action::Refresh => {
-                    self.counters.lease_refreshes += 1;
-                    self.hold_addresses(now);
-                }
+                Action::Refresh => self.renew_addresses(now),
                 Action::Withdraw => self.drop_addresses(now),
                 Action::Announce => self.announce(now),
                 Action::Report(event) => self.report(now, event),
@@ -290,27 +339,52 @@ impl<L: Link> Station<L> {
 
     fn send(&mut self, now: Time, priority: Priority) {
         let Some(source) = self.survey.source else { return };
-        let is_same = |sent: &SentAdvert| sent.priority == priority && sent.source == source;
-        if !self.sent.as_ref().is_some_and(is_same) {
-            let settings = &self.router.settings;
-            let bytes = settings.advert(priority).encode(source, settings.family.group(), Checksum::Pseudo);
-            self.sent = Some(SentAdvert { priority, source, bytes });
+        let form = self.checksum.to_send();
+        let is_current = |sent: &SentAdvert| (sent.priority, sent.source, sent.form) == (priority, source, form);
+        if self.sent.is_empty() || !self.sent.iter().all(is_current) {
+            self.encode(priority, source, form);
         }
-        let Some(sent) = &self.sent else { return };
-        match self.link.send(&sent.bytes) {
-            Ok(()) => self.counters.adverts_sent += 1,
-            Err(error) => {
+        for at in 0..self.sent.len() {
+            if let Err(error) = self.send_one(at, source) {
                 self.counters.send_errors += 1;
                 self.complain(now, error);
+                continue;
             }
+            self.counters.adverts_sent += 1;
+            self.counters.releases_sent += u64::from(priority == Priority::RELEASE);
         }
-        if priority == Priority::RELEASE {
-            self.counters.releases_sent += 1;
+    }
+
+    /// The same advert for every destination, which the checksum covers.
+    fn encode(&mut self, priority: Priority, source: IpAddr, form: Checksum) {
+        let advert = self.machine.settings().advert(priority);
+        let dialect = &self.router.speech.dialect;
+        let encoded = self.destinations.iter().map(|&destination| {
+            let message = dialect.encode(&advert, source, destination, form);
+            SentAdvert { priority, source, destination, form, message }
+        });
+        self.sent = encoded.collect();
+    }
+
+    fn send_one(&mut self, at: usize, source: IpAddr) -> Result<(), LinkError> {
+        let Some(SentAdvert { destination, message, .. }) = self.sent.get(at) else { return Ok(()) };
+        let Some(authenticator) = &mut self.authenticator else { return self.link.send(*destination, message) };
+        match authenticator.sign(utc(), Signed { source, message }) {
+            Some(trailer) => self.link.send(*destination, &[message.as_slice(), &trailer].concat()),
+            None => self.link.send(*destination, message),
         }
     }
 
     fn hold_addresses(&mut self, now: Time) {
         if let Err(error) = self.link.hold_addresses() {
+            self.counters.address_errors += 1;
+            self.complain(now, error);
+        }
+    }
+
+    fn renew_addresses(&mut self, now: Time) {
+        self.counters.lease_refreshes += 1;
+        if let Err(error) = self.link.renew_addresses() {
             self.counters.address_errors += 1;
             self.complain(now, error);
         }
@@ -361,12 +435,12 @@ impl<L: Link> Station<L> {
         }
     }
 
-    fn drop_datagram(&mut self, error: DecodeError) {
-        self.counters.drops.count(&error);
-        let is_known = |last: DecodeError| std::mem::discriminant(&last) == std::mem::discriminant(&error);
-        if !self.quiet.dropped.is_some_and(is_known) && !matches!(error, DecodeError::Vrid { .. }) {
-            self.quiet.dropped = Some(error);
-            self.remarks.push_back(Remark::Dropped(error));
+    fn drop_datagram(&mut self, refusal: Refusal) {
+        self.counters.drops.count(&refusal);
+        let is_known = |last: Refusal| last.is_like(&refusal);
+        if !self.quiet.dropped.is_some_and(is_known) && !matches!(refusal, Refusal::Bytes(DecodeError::Vrid { .. })) {
+            self.quiet.dropped = Some(refusal);
+            self.remarks.push_back(Remark::Dropped(refusal));
         }
     }
 
@@ -386,6 +460,37 @@ impl<L: Link> Station<L> {
     }
 }
 
+/// The group, or each peer.
+fn destinations(router: &Router) -> Vec<IpAddr> {
+    match &router.speech.dialect.peers {
+        Peers::Multicast => vec![router.settings.family.group()],
+        Peers::Unicast(peers) => peers.iter().map(|peer| peer.address).collect(),
+    }
+}
+
+impl Refusal {
+    /// The same kind of refusal, whatever its details.
+    fn is_like(&self, other: &Refusal) -> bool {
+        match (self, other) {
+            (Refusal::Bytes(one), Refusal::Bytes(other)) => discriminant(one) == discriminant(other),
+            (Refusal::Authentication(one), Refusal::Authentication(other)) => discriminant(one) == discriminant(other),
+            _ => false,
+        }
+    }
+}
+
+impl From<DecodeError> for Refusal {
+    fn from(error: DecodeError) -> Refusal {
+        Refusal::Bytes(error)
+    }
+}
+
+impl From<AuthenticationError> for Refusal {
+    fn from(error: AuthenticationError) -> Refusal {
+        Refusal::Authentication(error)
+    }
+}
+
 impl Counters {
     fn count(&mut self, heard: &HeardAdvert) {
         self.adverts_received += 1;
@@ -396,16 +501,21 @@ impl Counters {
 }
 
 impl Drops {
-    fn count(&mut self, error: &DecodeError) {
+    fn count(&mut self, refusal: &Refusal) {
+        let Refusal::Bytes(error) = refusal else {
+            self.authentication += 1;
+            return;
+        };
         let counter = match error {
             DecodeError::Vrid { .. } => &mut self.vrid,
             DecodeError::Truncated { .. } | DecodeError::Ipv4Header | DecodeError::Length { .. } => &mut self.length,
             DecodeError::Ttl { .. } => &mut self.ttl,
             // The speaker asks for version 3 only, where nothing of this kind can be reported.
-            DecodeError::Version { .. } | DecodeError::AuthType { .. } | DecodeError::Password => &mut self.version,
+            DecodeError::Version { .. } => &mut self.version,
             DecodeError::Type { .. } => &mut self.kind,
             DecodeError::Checksum => &mut self.checksum,
             DecodeError::Interval | DecodeError::IntervalMismatch { .. } => &mut self.interval,
+            DecodeError::AuthType { .. } | DecodeError::Password => &mut self.authentication,
             DecodeError::Destination { .. } | DecodeError::Count => &mut self.address_list,
             DecodeError::Source { .. } => &mut self.source,
             DecodeError::Fragment | DecodeError::Protocol { .. } => &mut self.ip,

@@ -62,7 +62,7 @@ pub fn eventually(what: &str, limit: Duration, mut condition: impl FnMut() -> bo
     }
 }
 
-/// A switch and what belongs to the whole LAN. Subnet 10.77.0.0/24; node N is 10.77.0.N and fe80::N.
+/// A switch and what belongs to the whole LAN. Subnet 10.77.0.0/24; node N is 10.77.0.N, fd77::N and fe80::N.
 pub struct Lan {
     switch: Arc<Namespace>,
 }
@@ -101,6 +101,7 @@ impl Node {
         self.place.ip(&format!("address add 10.77.0.{number}/24 dev eth0"));
         self.place.ip("link set eth0 up");
         self.place.ip(&format!("address add fe80::{number}/64 dev eth0 nodad"));
+        self.place.ip(&format!("address add fd77::{number}/64 dev eth0 nodad"));
     }
 
     /// Deletes `eth0`, like a network card that is taken out.

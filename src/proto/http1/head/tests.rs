@@ -119,13 +119,14 @@ fn a_broken_request_line_is_refused_before_the_head_is_complete() {
 
 #[test]
 fn folds_of_a_response_can_be_undone() {
-    let mut bytes = b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\tc\r\nY: d\r\n\r\n".to_vec();
+    let mut bytes = b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\tc\r\nY: d\r\n\r\n\r\n body\r\n ".to_vec();
     let mut fields = Fields::new();
     assert!(matches!(parse_response(&bytes, &mut fields, &Limits::default()), Err(ResponseError::ObsFold)));
     assert_eq!(crate::proto::http1::response::unfold(&mut bytes), 2);
     let Ok(Parsed::Done { head, .. }) = parse_response(&bytes, &mut fields, &Limits::default()) else {
         panic!("unfolded")
     };
+    assert!(bytes.ends_with(b"\r\n\r\n\r\n body\r\n "), "the body is not folded");
     let values: Vec<_> = head.fields().map(|line| line.value()).collect();
     assert_eq!(values, [&b"a   b  \tc"[..], b"d"]);
 }

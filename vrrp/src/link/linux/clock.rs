@@ -1,6 +1,7 @@
 //! Clocks and waiting. The speaker lives on CLOCK_MONOTONIC; the wall clock serves only to read the age of packets.
 #![allow(unsafe_code)]
 
+use crate::authentication::Utc;
 use crate::params::Time;
 use nix::time::{ClockId, clock_gettime};
 use std::io;
@@ -10,6 +11,11 @@ use std::time::Duration;
 /// Now, on CLOCK_MONOTONIC.
 pub fn now() -> Time {
     Time(read(ClockId::CLOCK_MONOTONIC))
+}
+
+/// Nanoseconds since 1970 by the wall clock, for authentication only.
+pub fn utc() -> Utc {
+    Utc(read(ClockId::CLOCK_REALTIME))
 }
 
 /// When a packet arrived, from its CLOCK_REALTIME stamp.

@@ -465,3 +465,61 @@ fn family_number(family: Family) -> u8 {
         Family::V6 => libc::AF_INET6 as u8,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address_message() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut message = Message::begin(&mut bytes, libc::RTM_NEWADDR, libc::NLM_F_REQUEST, 7);
+        message.address_header(libc::AF_INET as u8, 24, 3);
+        message.address(IFA_LOCAL, [10, 0, 0, 1].into());
+        message.attribute(IFA_PROTO, &[ADDRESS_MARK]);
+        message.end();
+        bytes
+    }
+
+    #[test]
+    fn a_written_message_reads_back() {
+        let bytes = address_message();
+        let (header, body) = messages(&bytes).next().unwrap();
+        assert_eq!((header.kind, header.sequence), (libc::RTM_NEWADDR, 7));
+        let (index, assigned) = read_assigned(body).unwrap();
+        assert_eq!((index, assigned.network), (3, "10.0.0.1/24".parse().unwrap()));
+        assert_eq!(attribute(&body[ADDRESS_BYTES..], IFA_PROTO), Some(&[ADDRESS_MARK][..]));
+    }
+
+    #[test]
+    fn several_messages_in_one_datagram_are_all_read() {
+        let bytes = [address_message(), address_message()].concat();
+        assert_eq!(messages(&bytes).count(), 2);
+    }
+
+    #[test]
+    fn truncated_and_twisted_messages_end_in_nothing() {
+        let whole = [address_message(), address_message()].concat();
+        let read = |bytes: &[u8]| messages(bytes).filter_map(|(h, body)| read_change(h.kind, body)).count();
+        for length in 0..whole.len() {
+            assert!(read(&whole[..length]) <= 1);
+        }
+        for at in 0..whole.len() {
+            for value in [0, 1, 3, 4, 15, 16, 127, 255] {
+                let mut bytes = whole.clone();
+                bytes[at] = value;
+                assert!(read(&bytes) <= 2);
+                messages(&bytes).for_each(|(_, body)| {
+                    let _ = (read_interface(body), read_assigned(body), error_code(body));
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn leases_are_whole_seconds_and_ipv6_addresses_are_never_a_source() {
+        let seconds = |bytes: [u8; 16]| (u32_at(&bytes, 0).unwrap(), u32_at(&bytes, 4).unwrap());
+        assert_eq!(seconds(cache_info([10, 0, 0, 1].into(), Duration::from_secs(3))), (3, 3));
+        assert_eq!(seconds(cache_info(Ipv6Addr::LOCALHOST.into(), Duration::from_secs(3))), (0, 3));
+        assert_eq!(seconds(cache_info([10, 0, 0, 1].into(), Duration::from_millis(1))), (1, 1), "0 would be refused");
+    }
+}

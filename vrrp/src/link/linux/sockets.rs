@@ -31,9 +31,9 @@ pub(super) struct AdvertReceiver {
 }
 
 impl AdvertReceiver {
-    pub(super) fn open(interface: &str, index: u32, family: Family) -> io::Result<AdvertReceiver> {
+    /// For adverts to the VRRP group.
+    pub(super) fn multicast(interface: &str, index: u32, family: Family) -> io::Result<AdvertReceiver> {
         let socket = raw_socket(family, interface)?;
-        set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &1i32)?;
         match family {
             Family::V4 => {
                 socket.set_multicast_all_v4(false)?;
@@ -41,13 +41,27 @@ impl AdvertReceiver {
             }
             Family::V6 => {
                 socket.set_multicast_all_v6(false)?;
-                socket.set_recv_hoplimit_v6(true)?;
-                set_option(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &1i32)?;
-                set_option(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_CHECKSUM, &CHECKSUM_OFFSET)?;
                 socket.join_multicast_v6(&GROUP_V6, index)?;
             }
         }
-        socket.bind(&group_address(family, index))?;
+        AdvertReceiver::bound(socket, family, family.group(), index)
+    }
+
+    /// For adverts to our own address.
+    pub(super) fn unicast(interface: &str, index: u32, own: IpAddr) -> io::Result<AdvertReceiver> {
+        let family = Family::of(own);
+        AdvertReceiver::bound(raw_socket(family, interface)?, family, own, index)
+    }
+
+    /// Bound to the one destination whose adverts it shall get.
+    fn bound(socket: Socket, family: Family, to: IpAddr, index: u32) -> io::Result<AdvertReceiver> {
+        set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &1i32)?;
+        if family == Family::V6 {
+            socket.set_recv_hoplimit_v6(true)?;
+            set_option(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &1i32)?;
+            set_option(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_CHECKSUM, &CHECKSUM_OFFSET)?;
+        }
+        socket.bind(&socket_address(to, index))?;
         let mut receiver = AdvertReceiver { socket, family, queue_was_empty: clock::now() };
         receiver.discard_strays();
         Ok(receiver)
@@ -87,7 +101,7 @@ impl AdvertReceiver {
 /// A socket that sends adverts from one source address and receives nothing.
 pub(super) struct AdvertSender {
     socket: Socket,
-    group: SockAddr,
+    index: u32,
     source: IpAddr,
     packet: Vec<u8>,
     /// IPv4 identification; never zero, which would make the kernel choose.
@@ -114,25 +128,28 @@ impl AdvertSender {
             }
             IpAddr::V6(v6) => {
                 socket.set_multicast_hops_v6(u32::from(HOPS))?;
+                socket.set_unicast_hops_v6(u32::from(HOPS))?;
                 socket.set_multicast_loop_v6(false)?;
                 socket.set_multicast_if_v6(index)?;
                 socket.set_tclass_v6(u32::from(TRAFFIC_CLASS))?;
                 set_option(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_CHECKSUM, &CHECKSUM_OFFSET)?;
-                socket.bind(&SocketAddrV6::new(v6, 0, 0, index).into())?;
+                socket.bind(&socket_address(v6.into(), index))?;
             }
         }
-        let group = group_address(family, index);
-        Ok(AdvertSender { socket, group, source, packet: Vec::with_capacity(2048), id: 0 })
+        Ok(AdvertSender { socket, index, source, packet: Vec::with_capacity(2048), id: 0 })
     }
 
-    pub(super) fn send(&mut self, advert: &[u8]) -> io::Result<()> {
+    pub(super) fn send(&mut self, destination: IpAddr, advert: &[u8]) -> io::Result<()> {
         self.packet.clear();
-        if let IpAddr::V4(source) = self.source {
+        if let (IpAddr::V4(source), IpAddr::V4(destination)) = (self.source, destination) {
             self.id = self.id.checked_add(1).unwrap_or(1);
-            self.packet.extend_from_slice(&ipv4_header(source, GROUP_V4, self.id, advert.len()));
+            self.packet.extend_from_slice(&ipv4_header(source, destination, self.id, advert.len()));
         }
         self.packet.extend_from_slice(advert);
-        self.socket.send_to_with_flags(&self.packet, &self.group, libc::MSG_DONTROUTE).map(drop)
+        // The group needs no route; a peer may be behind a router.
+        let flags = if destination.is_multicast() { libc::MSG_DONTROUTE } else { 0 };
+        let address = socket_address(destination, self.index);
+        self.socket.send_to_with_flags(&self.packet, &address, flags).map(drop)
     }
 }
 
@@ -186,10 +203,12 @@ fn raw_socket(family: Family, interface: &str) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn group_address(family: Family, index: u32) -> SockAddr {
-    match family {
-        Family::V4 => SocketAddrV4::new(GROUP_V4, 0).into(),
-        Family::V6 => SocketAddrV6::new(GROUP_V6, 0, 0, index).into(),
+/// Link-local and multicast IPv6 addresses mean something on one interface only.
+fn socket_address(address: IpAddr, index: u32) -> SockAddr {
+    match address {
+        IpAddr::V4(v4) => SocketAddrV4::new(v4, 0).into(),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() || v6.is_multicast() => SocketAddrV6::new(v6, 0, 0, index).into(),
+        IpAddr::V6(v6) => SocketAddrV6::new(v6, 0, 0, 0).into(),
     }
 }
 

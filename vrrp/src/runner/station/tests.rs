@@ -3,7 +3,9 @@
 use super::*;
 use crate::machine::{Preempt, Settings};
 use crate::packet::{Family, GROUP_V4};
-use crate::params::{Centis, Vrid};
+use crate::params::{Centis, Version, Vrid};
+use crate::runner::Speech;
+use ipnet::IpNet;
 use std::io;
 use std::net::Ipv4Addr;
 
@@ -19,6 +21,7 @@ struct Script {
     queue: VecDeque<Vec<u8>>,
     done: Vec<&'static str>,
     sent: Vec<Vec<u8>>,
+    destinations: Vec<IpAddr>,
 }
 
 impl Link for Script {
@@ -34,8 +37,9 @@ impl Link for Script {
         Ok(Some(Datagram { bytes: place, carrier: None, received: at(1) }))
     }
 
-    fn send(&mut self, advert: &[u8]) -> Result<(), LinkError> {
+    fn send(&mut self, destination: IpAddr, advert: &[u8]) -> Result<(), LinkError> {
         self.done.push("send");
+        self.destinations.push(destination);
         self.sent.push(advert.to_vec());
         self.answer("send")
     }
@@ -43,6 +47,16 @@ impl Link for Script {
     fn hold_addresses(&mut self) -> Result<(), LinkError> {
         self.done.push("hold");
         self.answer("hold")
+    }
+
+    fn renew_addresses(&mut self) -> Result<(), LinkError> {
+        self.done.push("renew");
+        self.answer("renew")
+    }
+
+    fn reassign(&mut self, _: &[IpNet], _: Duration) -> Result<(), LinkError> {
+        self.done.push("reassign");
+        self.answer("reassign")
     }
 
     fn drop_addresses(&mut self) -> Result<(), LinkError> {
@@ -80,6 +94,7 @@ fn router() -> Router {
     let settings = Settings {
         vrid: Vrid::new(51).unwrap(),
         family: Family::V4,
+        version: Version::V3,
         priority: Priority(254),
         advert_interval: Centis::new(10).unwrap(),
         down_adverts: 3,
@@ -92,6 +107,8 @@ fn router() -> Router {
         settings,
         addresses: vec!["10.0.0.100/24".parse().unwrap()],
         lease: Duration::from_secs(3),
+        speech: Speech::default(),
+        sync_group: None,
     }
 }
 
@@ -214,7 +231,7 @@ fn the_same_refusal_is_mentioned_once_in_a_while() {
     };
     (1..50).for_each(|n| station.tick(at(301 + n * 100)));
     assert!(station.counters.send_errors > 10 && station.counters.address_errors > 1, "{:?}", station.counters);
-    assert_eq!(mentioned(&mut station), 3, "one each for sending, holding and announcing");
+    assert_eq!(mentioned(&mut station), 3, "one each for sending, renewing and announcing");
     (100..104).for_each(|n| station.tick(at(301 + n * 100)));
     assert!(mentioned(&mut station) >= 1, "again after ten seconds");
 }
@@ -235,6 +252,29 @@ fn left_over_addresses_are_kept_until_it_is_clear_whose_they_are() {
     assert!(!station.link.done.contains(&"drop"), "adopted, if nobody else is there");
     hear(&mut station, 5, &[datagram(255, &advert(253))]);
     assert!(station.link.done.contains(&"drop"), "{:?}", station.link.done);
+}
+
+#[test]
+fn a_reload_that_adds_an_address_advertises_it_at_once_and_stays_active() {
+    let mut station = active();
+    let mut router = router();
+    let second = Ipv4Addr::new(10, 0, 0, 101);
+    router.settings.addresses.push(second.into());
+    router.addresses.push("10.0.0.101/24".parse().unwrap());
+    assert!(station.can_become(&router));
+    station.link.done.clear();
+    station.link.sent.clear();
+    station.follow(at(350), router);
+    assert_eq!(station.machine.state(), State::Active);
+    assert_eq!(station.link.done[..3], ["reassign", "send", "hold"]);
+    assert_eq!(station.link.done.iter().filter(|done| **done == "announce").count(), 4, "two forms of both");
+    assert!(station.link.sent[0].ends_with(&second.octets()), "{:?}", station.link.sent);
+}
+
+#[test]
+fn a_router_on_another_interface_is_another_router() {
+    let station = active();
+    assert!(!station.can_become(&Router { interface: "eth1".to_owned(), ..router() }));
 }
 
 #[test]

@@ -1,0 +1,152 @@
+//! Other ways to speak than multicast version 3: version 2 with and without password, unicast, HMAC, both checksum
+//! forms; beside keepalived where it speaks them.
+
+#![allow(clippy::unwrap_used)]
+
+mod wire;
+
+use nix::sys::signal::Signal;
+use std::time::Duration;
+use wire::keepalived::Keepalived;
+use wire::speaker::Speaker;
+use wire::tap::Tap;
+use wire::{Lan, eventually, is_installed, on_a_lan};
+
+const V4: [&str; 1] = ["10.77.0.100/24"];
+const V6: [&str; 1] = ["fd77::100/128"];
+const LIMIT: Duration = Duration::from_secs(20);
+const KEY: &str = "an-example-of-a-key-with-32-bytes";
+
+/// Lyre first, then keepalived as its Backup; each ends in order once and the other takes over.
+fn beside_keepalived(lan: &Lan, options: &str, interval: Duration, addresses: &[&str], extra: &str) {
+    let (lyre, other) = (lan.node(1), lan.node(2));
+    let address = addresses[0].split('/').next().unwrap();
+    let family = if address.contains('.') { "v4" } else { "v6" };
+    let options = format!("--priority 254 --interval-ms {} {options}", interval.as_millis());
+    let mut speaker = Speaker::start(&lyre, &options, addresses);
+    speaker.becomes("Active", family, LIMIT);
+    let mut keepalived = Keepalived::start(&other, 253, interval, addresses, extra);
+    std::thread::sleep(interval * 5); // it would have taken over by now if it did not understand
+    assert!(!other.has(address), "two Actives: {}", keepalived.log());
+    speaker.signal(Signal::SIGTERM);
+    eventually("keepalived takes over", LIMIT, || other.has(address) && !lyre.has(address));
+    speaker = Speaker::start(&lyre, &options, addresses);
+    speaker.becomes("Backup", family, LIMIT);
+    eventually("keepalived is heard", LIMIT, || !speaker.status(family).contains(r#""received":0,"#));
+    std::thread::sleep(interval * 5);
+    assert_eq!(speaker.state(family), "Backup");
+    keepalived.stop();
+    speaker.becomes("Active", family, LIMIT);
+    eventually("Lyre takes over", LIMIT, || lyre.has(address) && !other.has(address));
+}
+
+#[test]
+fn version_2_without_password() {
+    let name = "version_2_without_password";
+    if is_installed("keepalived", name) && is_installed("tshark", name) {
+        on_a_lan(name, |lan| {
+            let tap = Tap::on(lan);
+            beside_keepalived(lan, "--version 2", Duration::from_secs(1), &V4, "version 2");
+            assert_ne!(tap.tshark("vrrp.version == 2 && vrrp.checksum.status == 1 && ip.src == 10.77.0.1"), "");
+            assert_eq!(tap.tshark("vrrp && (vrrp.version != 2 || vrrp.checksum.status != 1)"), "");
+        });
+    }
+}
+
+#[test]
+fn version_2_with_password() {
+    let name = "version_2_with_password";
+    let authentication = "version 2\n authentication {\n auth_type PASS\n auth_pass secret\n }";
+    if is_installed("keepalived", name) {
+        on_a_lan(name, |lan| {
+            let second = Duration::from_secs(1);
+            beside_keepalived(lan, "--version 2 --password secret", second, &V4, authentication);
+        });
+    }
+}
+
+#[test]
+fn unicast_over_ipv4() {
+    let name = "unicast_over_ipv4";
+    let extra = "unicast_src_ip 10.77.0.2\n unicast_peer {\n 10.77.0.1\n }";
+    if is_installed("keepalived", name) && is_installed("tshark", name) {
+        on_a_lan(name, |lan| {
+            let tap = Tap::on(lan);
+            beside_keepalived(lan, "--peer 10.77.0.2", Duration::from_millis(100), &V4, extra);
+            assert_eq!(tap.tshark("vrrp && ip.dst == 224.0.0.18"), "", "nothing to the group");
+        });
+    }
+}
+
+#[test]
+fn unicast_over_ipv6() {
+    let name = "unicast_over_ipv6";
+    let extra = "unicast_src_ip fd77::2\n unicast_peer {\n fd77::1\n }";
+    if is_installed("keepalived", name) {
+        // keepalived sends unicast IPv6 with the kernel's hop limit.
+        let options = "--peer fd77::2 --peer-ttl-min 64";
+        on_a_lan(name, |lan| beside_keepalived(lan, options, Duration::from_millis(100), &V6, extra));
+    }
+}
+
+#[test]
+fn a_unicast_router_ignores_who_is_not_its_peer() {
+    on_a_lan("a_unicast_router_ignores_who_is_not_its_peer", |lan| {
+        let (one, stranger) = (lan.node(1), lan.node(3));
+        let mut speaker = Speaker::start(&one, "--priority 100 --peer 10.77.0.2", &V4);
+        speaker.becomes("Active", "v4", LIMIT);
+        let _stranger = Speaker::start(&stranger, "--priority 254 --peer 10.77.0.1 --preempt-after-ms 0", &V4);
+        eventually("its adverts are counted as refused", LIMIT, || !speaker.status("v4").contains("source: 0,"));
+        assert_eq!(speaker.state("v4"), "Active");
+    });
+}
+
+#[test]
+fn signed_adverts_are_believed_and_others_are_not() {
+    on_a_lan("signed_adverts_are_believed_and_others_are_not", |lan| {
+        let (one, two, three) = (lan.node(1), lan.node(2), lan.node(3));
+        let options = format!("--priority 200 --hmac-key {KEY}");
+        let addresses = [V4[0], V6[0]];
+        let one_speaker = Speaker::start(&one, &options, &addresses);
+        one_speaker.becomes("Active", "v4", LIMIT);
+        one_speaker.becomes("Active", "v6", LIMIT);
+        let mut two_speaker = Speaker::start(&two, &options, &addresses);
+        eventually("its peer is believed", LIMIT, || {
+            ["v4", "v6"].iter().all(|family| !two_speaker.status(family).contains(r#""received":0,"#))
+        });
+        let forger = Speaker::start(&three, "--priority 254 --preempt-after-ms 0", &addresses);
+        forger.becomes("Active", "v4", LIMIT);
+        eventually("the unsigned adverts are refused", LIMIT, || {
+            ["v4", "v6"].iter().all(|family| !two_speaker.status(family).contains("authentication: 0,"))
+        });
+        assert_eq!((one_speaker.state("v4"), two_speaker.state("v4")), ("Active".into(), "Backup".into()));
+        assert_eq!((one_speaker.state("v6"), two_speaker.state("v6")), ("Active".into(), "Backup".into()));
+    });
+}
+
+#[test]
+fn a_peer_with_the_other_checksum_form_is_mirrored() {
+    let name = "a_peer_with_the_other_checksum_form_is_mirrored";
+    on_a_lan(name, |lan| {
+        let (one, two) = (lan.node(1), lan.node(2));
+        let mut first = Speaker::start(&one, "--priority 254 --checksum rfc9568", &V4);
+        first.becomes("Active", "v4", LIMIT);
+        let mut second = Speaker::start(&two, "--priority 253 --checksum auto", &V4);
+        eventually("the other form is accepted", LIMIT, || !second.status("v4").contains(r#""received":0,"#));
+        let tap = Tap::on(lan);
+        first.order("handover");
+        second.becomes("Active", "v4", LIMIT);
+        let since = tap.now();
+        eventually("adverts of the mirror", LIMIT, || tap.adverts(true, since).len() > 3);
+        // The message without pseudo-header sums to all ones; the tap's frames have Ethernet and IPv4 headers in front.
+        let frames = tap.frames();
+        let of_mirror = frames.iter().filter(|f| f.at >= since && f.bytes.get(26..30) == Some(&[10, 77, 0, 2][..]));
+        let messages: Vec<_> = of_mirror.filter(|f| f.bytes.get(23) == Some(&112)).map(|f| &f.bytes[34..46]).collect();
+        assert!(!messages.is_empty());
+        for message in messages {
+            let words = message.chunks_exact(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
+            let sum: u32 = words.sum();
+            assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff, "{message:02x?}");
+        }
+    });
+}
