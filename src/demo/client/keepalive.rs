@@ -31,7 +31,7 @@ pub(super) fn run(target: &Target, index: usize, pause: Duration, ledger: &Ledge
 fn request(target: &Target, index: usize, connection: &mut Option<Tls>) -> Result<(), Loss> {
     // A connection closed while it was idle is replaced before anything is sent, as every client does: no request is
     // at stake yet.
-    let reused = connection.take().filter_map_idle();
+    let reused = connection.take().and_then(if_open);
     let [even, odd] = target.tls;
     let address = if index.is_multiple_of(2) { even } else { odd };
     let mut tls = match reused {
@@ -61,20 +61,13 @@ fn request(target: &Target, index: usize, connection: &mut Option<Tls>) -> Resul
     }
 }
 
-trait Idle {
-    /// The connection, if the server has not closed it meanwhile.
-    fn filter_map_idle(self) -> Option<Tls>;
-}
-
-impl Idle for Option<Tls> {
-    fn filter_map_idle(self) -> Option<Tls> {
-        let mut tls = self?;
-        tls.sock.set_nonblocking(true).ok()?;
-        // Session tickets may be waiting; they are consumed here without being data.
-        let is_open = matches!(tls.read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
-        tls.sock.set_nonblocking(false).ok()?;
-        is_open.then_some(tls)
-    }
+/// The connection, unless the server has closed it meanwhile.
+fn if_open(mut tls: Tls) -> Option<Tls> {
+    tls.sock.set_nonblocking(true).ok()?;
+    // Session tickets may be waiting; they are consumed here without being data.
+    let is_open = matches!(tls.read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+    tls.sock.set_nonblocking(false).ok()?;
+    is_open.then_some(tls)
 }
 
 fn lost(error: io::Error) -> Loss {
