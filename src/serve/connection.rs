@@ -1,6 +1,6 @@
 //! One client connection: wait for bytes, serve the request they begin, decide what comes after it.
 //!
-//! The task's frame is what an idle connection costs, so it holds the [`Connection`] and little else: the walk of a
+//! The task's frame is what an idle connection costs, so it holds the [`Connection`] and nothing else: the walk of a
 //! request is a boxed future that exists while the request does (one allocation a request, of a recycled size). A
 //! cancelled task closes its socket and leaves every count.
 
@@ -10,17 +10,18 @@ use crate::net::stream::{Bytes, Stream};
 use crate::net::tls::Version;
 use crate::policy::headers::{Origin, Scheme};
 use crate::serve::core::Core;
+use crate::serve::pairing::Noted;
 use crate::serve::request;
 use crate::serve::shared::Phase;
 use crate::serve::sleepers::{Place, RESTED};
 use crate::serve::tunnel::Tunnel;
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 /// Unread bytes a client may still send after our last response before the socket closes under it: closing with
@@ -37,6 +38,7 @@ pub struct Connection {
     pub timer: Timer,
     /// Requests served so far.
     pub served: Cell<u32>,
+    _noted: Option<Box<Noted>>,
     place: Place,
     idle_since: Cell<Now>,
 }
@@ -47,6 +49,14 @@ pub struct Door {
     /// As bound.
     pub port: u16,
     pub kind: ListenerKind,
+}
+
+/// Who was let in, by which door.
+pub struct Newcomer {
+    pub client: IpAddr,
+    pub door: Door,
+    /// For the other node, which resets this client if we die.
+    pub noted: Option<Box<Noted>>,
 }
 
 /// What comes after a request.
@@ -64,65 +74,43 @@ pub enum Next {
 
 impl Connection {
     /// An admitted connection.
-    pub fn new(core: Rc<Core>, stream: Stream, tls: Option<Version>, peer: IpAddr, door: Door) -> Connection {
-        let Door { port, kind } = door;
+    fn new(core: Rc<Core>, stream: Stream, tls: Option<Version>, newcomer: Newcomer) -> Connection {
+        let Newcomer { client: peer, door: Door { port, kind }, noted } = newcomer;
         core.counters().connections.up();
         let scheme = if kind == ListenerKind::Https { Scheme::Https } else { Scheme::Http };
         let origin = Origin::new(peer, scheme, port, &core.view().snapshot.settings.trust);
         let place = core.sleepers.enter();
         let idle_since = Cell::new(now());
-        Connection { core, stream, origin, kind, tls, timer: Timer::new(), served: Cell::new(0), place, idle_since }
-    }
-
-    /// Serves the connection to its end. A panic ends this connection and nothing else.
-    pub async fn run(self) {
-        let mut life = pin!(self.live());
-        let ended = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| life.as_mut().poll(cx))) {
-            Ok(poll) => poll.map(Ok),
-            Err(_) => Poll::Ready(Err(())),
-        });
-        if ended.await.is_err() {
-            self.core.counters().panics.bump();
-            tracing::error!(peer = %self.origin.peer, "a connection's task panicked, the connection is closed");
+        Connection {
+            core,
+            stream,
+            origin,
+            kind,
+            tls,
+            timer: Timer::new(),
+            served: Cell::new(0),
+            _noted: noted,
+            place,
+            idle_since,
         }
     }
 
-    async fn live(&self) {
-        let mut held = None;
-        loop {
-            let bytes = match held.take() {
-                Some(bytes) => bytes,
-                None => match self.next_bytes().await {
-                    Some(bytes) => bytes,
-                    None => return self.part().await,
-                },
-            };
-            match Box::pin(request::serve(self, bytes)).await {
-                Next::Request(rest) => held = rest.filter(|rest| !rest.is_empty()),
-                Next::Close => return self.part().await,
-                Next::Abort => return self.stream.abort(),
-                Next::Linger => return Box::pin(self.linger()).await,
-                Next::Tunnel(tunnel) => return Box::pin(tunnel.run(self)).await,
-            }
-            self.served.set(self.served.get().saturating_add(1));
+    /// The first bytes of the next request; `None` when there will be none. [`Connection::rest`] comes first.
+    fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Poll::Ready(received) = self.stream.poll_recv(cx) {
+            return Poll::Ready(received.ok().filter(|bytes| !bytes.is_empty()));
         }
+        if self.timer.poll_elapsed(cx).is_ready() || self.is_told_to_close() {
+            return Poll::Ready(None);
+        }
+        self.core.sleepers.sleep(self.place, cx.waker());
+        Poll::Pending
     }
 
-    /// The first bytes of the next request; `None` when there will be none.
-    async fn next_bytes(&self) -> Option<Bytes> {
+    /// Nothing to do until the client speaks.
+    fn rest(&self) {
         self.idle_since.set(now());
         self.timer.arm(self.core.keepalive());
-        let bytes = poll_fn(|cx| {
-            if let Poll::Ready(received) = self.stream.poll_recv(cx) {
-                return Poll::Ready(received.ok().filter(|bytes| !bytes.is_empty()));
-            }
-            if self.timer.poll_elapsed(cx).is_ready() || self.is_told_to_close() {
-                return Poll::Ready(None);
-            }
-            self.core.sleepers.sleep(self.place, cx.waker());
-            Poll::Pending
-        });
-        bytes.await
     }
 
     fn is_told_to_close(&self) -> bool {
@@ -141,17 +129,15 @@ impl Connection {
     }
 
     /// A TLS client is told that this is the end, or it must suspect an attacker of it.
-    async fn part(&self) {
-        if self.tls.is_some() {
-            self.timer.arm(LINGER_TIME_MAX);
-            let _ = self.timer.bound(Box::pin(self.stream.shutdown_write())).await;
-        }
+    async fn part(self: Rc<Connection>) {
+        self.timer.arm(LINGER_TIME_MAX);
+        let _ = self.timer.bound(self.stream.shutdown_write()).await;
     }
 
-    async fn linger(&self) {
-        self.stream.shutdown_write().await;
+    async fn linger(self: Rc<Connection>) {
         self.timer.arm(LINGER_TIME_MAX);
         let drained = async {
+            self.stream.shutdown_write().await;
             let mut left = LINGER_BYTES_MAX;
             while let Ok(bytes) = self.stream.recv().await {
                 left = left.saturating_sub(bytes.len());
@@ -165,10 +151,113 @@ impl Connection {
     }
 }
 
+/// A connection's task, written by hand: a generated one keeps room for every step it may ever take.
+pub struct Life {
+    connection: Rc<Connection>,
+    step: Step,
+}
+
+enum Step {
+    Idle,
+    Request(Pin<Box<dyn Future<Output = Next>>>),
+    Ending(Pin<Box<dyn Future<Output = ()>>>),
+}
+
+impl Life {
+    /// Of an admitted client.
+    pub fn new(core: Rc<Core>, stream: Stream, tls: Option<Version>, newcomer: Newcomer) -> Life {
+        let connection = Rc::new(Connection::new(core, stream, tls, newcomer));
+        connection.rest();
+        Life { connection, step: Step::Idle }
+    }
+
+    fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            self.step = match &mut self.step {
+                Step::Idle => match ready!(self.connection.poll_next(cx)) {
+                    Some(bytes) => self.begin(bytes),
+                    None => match self.end() {
+                        Some(ending) => ending,
+                        None => return Poll::Ready(()),
+                    },
+                },
+                Step::Request(request) => match ready!(request.as_mut().poll(cx)) {
+                    Next::Request(rest) => {
+                        self.connection.served.set(self.connection.served.get().saturating_add(1));
+                        match rest.filter(|rest| !rest.is_empty()) {
+                            Some(rest) => self.begin(rest),
+                            None => {
+                                self.connection.rest();
+                                Step::Idle
+                            }
+                        }
+                    }
+                    Next::Close => match self.end() {
+                        Some(ending) => ending,
+                        None => return Poll::Ready(()),
+                    },
+                    Next::Abort => {
+                        self.connection.stream.abort();
+                        return Poll::Ready(());
+                    }
+                    Next::Linger => Step::Ending(Box::pin(self.connection.clone().linger())),
+                    Next::Tunnel(tunnel) => Step::Ending(Box::pin(tunnel.run(self.connection.clone()))),
+                },
+                Step::Ending(ending) => return ending.as_mut().poll(cx),
+            };
+        }
+    }
+
+    fn begin(&self, bytes: Bytes) -> Step {
+        Step::Request(Box::pin(request::serve(self.connection.clone(), bytes)))
+    }
+
+    fn end(&self) -> Option<Step> {
+        self.connection.tls.map(|_| Step::Ending(Box::pin(self.connection.clone().part())))
+    }
+}
+
+impl Future for Life {
+    type Output = ();
+
+    /// A panic ends this connection and nothing else.
+    fn poll(self: Pin<&mut Life>, cx: &mut Context<'_>) -> Poll<()> {
+        let life = self.get_mut();
+        match catch_unwind(AssertUnwindSafe(|| life.poll_on(cx))) {
+            Ok(poll) => poll,
+            Err(_) => {
+                life.connection.core.counters().panics.bump();
+                let peer = life.connection.origin.peer;
+                tracing::error!(%peer, "a connection's task panicked, the connection is closed");
+                Poll::Ready(())
+            }
+        }
+    }
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
         self.core.sleepers.leave(self.place);
         self.core.counters().connections.down();
         self.core.dismiss(self.origin.peer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, F>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Life>() <= 40, "{}", size_of::<Life>());
+        assert!(size_of::<Connection>() <= 144, "{}", size_of::<Connection>());
+        // Exists only while a request does, but is moved once when it is made.
+        let request = size_of_future(|connection| request::serve(connection, Bytes::Owned(Default::default())));
+        assert!(request <= 4096, "{request}");
+        eprintln!("request {request}");
     }
 }

@@ -40,8 +40,8 @@ pub struct Core {
     phase: Cell<Phase>,
     /// Open connections a client address, so that one cannot take them all.
     clients: RefCell<HashMap<IpAddr, u32>>,
-    /// High half of request ids: when this core started, so that ids of two lives differ.
-    id_epoch: u64,
+    /// First half of request ids: when this core started, so that ids of two lives differ.
+    id_epoch: [u8; 16],
     id_next: Cell<u64>,
     /// The same moment on both clocks: `policy` counts in instants.
     epoch: (Instant, Now),
@@ -127,7 +127,7 @@ impl Core {
             generation: Cell::new(generation),
             phase: Cell::new(shared.phase()),
             clients: RefCell::default(),
-            id_epoch: date.wall(now()).as_millis() as u64,
+            id_epoch: hexadecimal((date.wall(now()).as_millis() as u64) << 16 | index as u64 & 0xffff),
             id_next: Cell::new(fastrand::u64(..) >> 24),
             epoch: (Instant::now(), now()),
             complained: Cell::new(Now(0)),
@@ -177,7 +177,7 @@ impl Core {
     pub fn request_id(&self) -> RequestId {
         let count = self.id_next.get();
         self.id_next.set(count.wrapping_add(1));
-        RequestId::new(self.id_epoch << 16 | self.index as u64 & 0xffff, count)
+        RequestId::new(&self.id_epoch, count)
     }
 
     /// The core's clock as an instant.
@@ -290,7 +290,7 @@ impl Core {
     }
 
     fn adopt(&self, snapshot: Arc<Snapshot>) {
-        self.log.borrow_mut().set_format(snapshot.settings.log.format);
+        self.log.borrow_mut().adopt(&snapshot.settings.log);
         // Handshakes in progress finish by the certificates they began with.
         self.acceptor.replace(snapshot.tls.clone().map(Acceptor::new).map(Rc::new));
         let view = Rc::new(View::build(snapshot, Some(&self.view())));
@@ -320,10 +320,11 @@ fn client_network(client: IpAddr) -> IpAddr {
 pub struct RequestId([u8; 32]);
 
 impl RequestId {
-    fn new(high: u64, low: u64) -> RequestId {
-        const HEX: &[u8; 16] = b"0123456789abcdef";
-        let both = u128::from(high) << 64 | u128::from(low);
-        RequestId(std::array::from_fn(|digit| HEX[(both >> (124 - 4 * digit) & 15) as usize]))
+    fn new(epoch: &[u8; 16], count: u64) -> RequestId {
+        let mut text = [0; 32];
+        text[..16].copy_from_slice(epoch);
+        text[16..].copy_from_slice(&hexadecimal(count));
+        RequestId(text)
     }
 
     pub fn as_str(&self) -> &str {
@@ -332,7 +333,17 @@ impl RequestId {
     }
 }
 
-/// Unused time is an unused deadline.
+fn hexadecimal(number: u64) -> [u8; 16] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 16];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    text
+}
+
+/// Nanoseconds up to now, by the core's clock.
 pub fn elapsed_ns(since: Now) -> u64 {
     now().0.saturating_sub(since.0)
 }
@@ -352,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_request_id_is_its_numbers_in_hexadecimal() {
-        let id = RequestId::new(0x0123_4567_89ab_cdef, 0x42);
+        let id = RequestId::new(&hexadecimal(0x0123_4567_89ab_cdef), 0x42);
         assert_eq!(id.as_str(), "0123456789abcdef0000000000000042");
     }
 }

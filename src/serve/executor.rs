@@ -5,7 +5,7 @@ use crate::net::clock::Timer;
 use crate::net::driver::{Driver, Kind, Listener, Socket};
 use crate::net::stream::Stream;
 use crate::net::tls::Version;
-use crate::serve::connection::{Connection, Door};
+use crate::serve::connection::{Door, Life, Newcomer};
 use crate::serve::core::Core;
 use crate::serve::reply::{self, About, Own, body::Audience};
 use crate::serve::shared::{Phase, Shared};
@@ -15,7 +15,7 @@ use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement}
 use socket2::SockRef;
 use std::cell::RefCell;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ pub struct Seat {
     pub index: usize,
     pub placement: Placement,
     pub shared: Arc<Shared>,
-    pub outlet: Option<Outlet>,
+    pub outlet: Outlet,
     /// Sockets to listen on, at the start and after reloads.
     pub inbox: Receiver<Vec<Socketed>>,
     /// Gets one message when this core accepts, or why it cannot.
@@ -83,8 +83,8 @@ async fn run(seat: Seat) {
             return;
         }
     };
-    let format = seat.shared.snapshot().settings.log.format;
-    let core = Core::new(seat.index, driver, seat.shared, Log::new(seat.outlet, format));
+    let log = Log::new(seat.outlet, &seat.shared.snapshot().settings.log);
+    let core = Core::new(seat.index, driver, seat.shared, log);
     let listeners = Listeners::default();
     let opened = seat.inbox.recv().map_or(Ok(()), |sockets| listeners.open(&core, sockets));
     let is_open = opened.is_ok();
@@ -170,26 +170,23 @@ fn welcome(core: &Rc<Core>, socket: Socket, peer: SocketAddr, port: u16, kind: L
     // For the other node, which resets this client if we die.
     let local = core.shared.pairing().and_then(|pairing| Some((pairing, socket.local_addr().ok()?)));
     let noted = local.and_then(|(pairing, local)| pairing.note(core.index, peer, local)).map(Box::new);
-    let door = Door { port, kind };
-    let core = core.clone();
-    let serve = async move {
-        if kind == ListenerKind::Https {
-            secure(core, socket, client, door).await;
-        } else {
-            Connection::new(core, Stream::Plain(socket), None, client, door).run().await;
-        }
-        drop(noted);
-    };
-    glommio::spawn_local(serve).detach();
+    let newcomer = Newcomer { client, door: Door { port, kind }, noted };
+    if kind == ListenerKind::Https {
+        glommio::spawn_local(secure(core.clone(), socket, newcomer)).detach();
+    } else {
+        glommio::spawn_local(Life::new(core.clone(), Stream::Plain(socket), None, newcomer)).detach();
+    }
 }
 
-/// The handshake, then the connection. Boxed apart, so that an idle connection does not keep the handshake's frame.
-async fn secure(core: Rc<Core>, socket: Socket, client: IpAddr, door: Door) {
-    match Box::pin(shake_hands(&core, socket)).await {
-        Some((stream, version)) => Connection::new(core, stream, Some(version), client, door).run().await,
+/// The handshake; the connection is a task of its own, so that it does not keep the handshake's frame.
+async fn secure(core: Rc<Core>, socket: Socket, newcomer: Newcomer) {
+    match shake_hands(&core, socket).await {
+        Some((stream, version)) => {
+            glommio::spawn_local(Life::new(core, stream, Some(version), newcomer)).detach();
+        }
         None => {
             core.counters().handshakes_failed.bump();
-            core.dismiss(client);
+            core.dismiss(newcomer.client);
         }
     }
 }

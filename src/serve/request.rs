@@ -22,13 +22,15 @@ use crate::serve::reply::{self, About, Failure, Own, body::Audience};
 use crate::serve::tunnel::Tunnel;
 use crate::serve::upload::Upload;
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// A method that must not run twice goes out on a connection that was alive this recently, or on a new one.
 const PROVEN: Duration = Duration::from_secs(1);
 
 /// Serves one request whose first bytes are `bytes`.
-pub async fn serve(connection: &Connection, bytes: Bytes) -> Next {
+pub async fn serve(connection: Rc<Connection>, bytes: Bytes) -> Next {
+    let connection = &*connection;
     let view = connection.core.view();
     let mut record = Record::begin(connection);
     match walk(connection, &view, bytes, &mut record).await {

@@ -31,7 +31,7 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    pub async fn run(mut self: Box<Tunnel>, connection: &Connection) {
+    pub async fn run(mut self: Box<Tunnel>, connection: Rc<Connection>) {
         let _open = Open::new(connection.core.clone());
         let flow = Flow { timer: &connection.timer, idle_max: Cell::new(self.idle_max) };
         flow.progress();
@@ -68,7 +68,7 @@ impl Tunnel {
             }
             Err(_) => self.record.end = Some(Own::TunnelIdle.into()),
         }
-        self.record.finish(connection);
+        self.record.finish(&connection);
     }
 }
 

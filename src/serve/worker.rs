@@ -1,6 +1,6 @@
 //! The worker process: orders from the parent in, reports out, executors in between.
 
-use crate::config::settings::{AccessLog, Settings};
+use crate::config::settings::Settings;
 use crate::config::{self};
 use crate::net::tls::ConfigError;
 use crate::serve::executor::{self, Seat, Socketed};
@@ -254,7 +254,7 @@ impl Worker {
                 Some(cpu) if cores <= cpus.len() => Placement::Fixed(*cpu),
                 _ => Placement::Unbound,
             };
-            let outlet = (access != AccessLog::Off).then(|| worker.log.outlet());
+            let outlet = worker.log.outlet();
             let seat =
                 Seat { index, placement, shared: worker.shared.clone(), outlet, inbox, started: started.clone() };
             let handle = executor::spawn(seat).map_err(|error| StartError::Thread(error.to_string()))?;

@@ -3,7 +3,7 @@
 //! Query strings are never logged: share tokens, signatures and access tokens travel in them. Every byte that is not
 //! printable ASCII is escaped, so a request cannot forge a line.
 
-use crate::config::settings::LogFormat;
+use crate::config::settings::{self, AccessLog, LogFormat};
 use crate::telemetry::writer::Outlet;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -47,29 +47,32 @@ pub struct Times {
 
 /// One core's log lines on their way to the writer.
 pub struct Log {
-    outlet: Option<Outlet>,
+    outlet: Outlet,
+    is_on: bool,
     format: LogFormat,
     buffer: Vec<u8>,
     stamp: Stamp,
 }
 
 impl Log {
-    /// `outlet` is `None` when the access log is off.
-    pub fn new(outlet: Option<Outlet>, format: LogFormat) -> Log {
-        Log { outlet, format, buffer: Vec::new(), stamp: Stamp::default() }
+    pub fn new(outlet: Outlet, settings: &settings::Log) -> Log {
+        let is_on = settings.access != AccessLog::Off;
+        Log { outlet, is_on, format: settings.format, buffer: Vec::new(), stamp: Stamp::default() }
     }
 
     pub fn is_on(&self) -> bool {
-        self.outlet.is_some()
+        self.is_on
     }
 
-    pub fn set_format(&mut self, format: LogFormat) {
-        self.format = format;
+    /// After a reload.
+    pub fn adopt(&mut self, settings: &settings::Log) {
+        self.is_on = settings.access != AccessLog::Off;
+        self.format = settings.format;
     }
 
     /// Adds a line; answers how many lines were lost because the writer is behind.
     pub fn write(&mut self, wall: Duration, line: &Line<'_>) -> u64 {
-        if self.outlet.is_none() {
+        if !self.is_on {
             return 0;
         }
         self.stamp.set(wall);
@@ -82,8 +85,10 @@ impl Log {
 
     /// Hands the buffer over; answers how many lines were lost.
     pub fn flush(&mut self) -> u64 {
-        let Some(outlet) = self.outlet.as_ref().filter(|_| !self.buffer.is_empty()) else { return 0 };
-        match outlet.swap(std::mem::take(&mut self.buffer)) {
+        if self.buffer.is_empty() {
+            return 0;
+        }
+        match self.outlet.swap(std::mem::take(&mut self.buffer)) {
             Ok(empty) => {
                 self.buffer = empty;
                 0
@@ -393,6 +398,7 @@ fn civil_date(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::writer::Writer;
 
     fn line() -> Line<'static> {
         Line {
@@ -472,7 +478,9 @@ mod tests {
 
     #[test]
     fn a_log_that_is_off_keeps_nothing() {
-        let mut log = Log::new(None, LogFormat::Text);
+        let writer = Writer::start(AccessLog::Off).expect("thread");
+        let off = settings::Log { format: LogFormat::Text, access: AccessLog::Off, level: tracing::Level::INFO };
+        let mut log = Log::new(writer.outlet(), &off);
         assert_eq!(log.write(Duration::ZERO, &line()), 0);
         assert!(log.buffer.is_empty() && !log.is_on());
     }

@@ -10,5 +10,6 @@ mod messages;
 mod operations;
 #[allow(dead_code)]
 mod origin;
+mod real;
 mod streams;
 mod tls;
