@@ -1,5 +1,7 @@
 //! `lyre demo` from outside: what it prints, how it ends, and that nothing of it stays behind.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // helpers of tests
+
 mod lab;
 
 use lab::{LYRE, may_make_namespaces, processes_below, until};

@@ -3,6 +3,8 @@
 //!
 //! The bounds are wide on purpose (`src/demo/fault.rs`): what a failover costs is measured by the bench, not here.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // helpers of tests
+
 mod lab;
 
 use lab::{LYRE, may_make_namespaces};

@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use lyre_vrrp::machine::{Action, Health, Input, Machine, Preempt, Settings, State};
 use lyre_vrrp::packet::Family;
-use lyre_vrrp::params::{Centis, Priority, Time, Vrid};
+use lyre_vrrp::params::{Centis, Priority, Time, Version, Vrid};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
     let settings = Settings {
         vrid: Vrid::new(51).unwrap(),
         family: Family::V4,
+        version: Version::V3,
         priority: Priority((*priority).max(1)),
         advert_interval: Centis::new(u16::from(*interval).max(1)).unwrap(),
         down_adverts: 3,
@@ -46,6 +47,8 @@ fuzz_target!(|bytes: &[u8]| {
             8 => Input::Resume,
             9 => Input::AddressLost,
             10 => Input::Shutdown,
+            11 => Input::Yield,
+            12 => Input::Consent(how % 2 == 0),
             _ => {
                 now = machine.deadline().unwrap_or(now).max(now);
                 Input::Tick

@@ -1,6 +1,8 @@
 //! Asks the lyre that runs on this machine: one HTTP/1.1 request a connection over its admin socket.
 
 use super::{NOT_RUNNING, output};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -72,6 +74,7 @@ impl Client {
         let mut bytes = Vec::new();
         UnixStream::connect(&self.socket)
             .and_then(|mut stream| {
+                check_owner(&stream)?;
                 stream.set_read_timeout(Some(wait))?;
                 stream.set_write_timeout(Some(wait))?;
                 stream.write_all(request.as_bytes())?;
@@ -102,6 +105,16 @@ impl ClientError {
         let code = output::fail(self);
         if matches!(self, ClientError::NotRunning { .. }) { ExitCode::from(NOT_RUNNING) } else { code }
     }
+}
+
+/// Only root or ourselves may answer: a default path may be in a directory where anybody can make files.
+fn check_owner(stream: &UnixStream) -> io::Result<()> {
+    let peer = getsockopt(stream, PeerCredentials)?;
+    let own = nix::unistd::geteuid().as_raw();
+    if own == 0 || peer.uid() == 0 || peer.uid() == own {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("it belongs to uid {}, who is neither root nor you", peer.uid())))
 }
 
 /// Status and body; the connection's end is the body's end, and a stated length must have come.

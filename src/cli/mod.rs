@@ -78,7 +78,8 @@ enum Command {
     },
     /// Hand every virtual address to the other node, as planned: it keeps answering until the peer does
     #[command(
-        after_help = "Afterwards this node stays Backup until lyre failover --resume, so that it can be worked on."
+        after_help = "Afterwards this node is the other one's Backup. With preempt set it would take the addresses straight \
+                      back, so it then waits for lyre failover --resume."
     )]
     Failover {
         #[command(flatten)]
@@ -127,7 +128,7 @@ struct ConfigOptions {
     /// Configuration file [default: $LYRE_CONFIG or /etc/lyre/lyre.toml]
     #[arg(long, short, value_name = "PATH")]
     config: Option<PathBuf>,
-    /// Be this node of [cluster], instead of the one whose address this host has
+    /// Be this node of the cluster, instead of the one whose address this host has
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
 }

@@ -60,7 +60,7 @@ pub(super) fn print(text: &str) -> ExitCode {
     }
 }
 
-/// As [`print`], for those who go on printing.
+/// As [`print()`], for those who go on printing.
 pub(super) fn try_print(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(text.as_bytes())?;

@@ -248,7 +248,7 @@ fn server_line(server: &Value, style: Style) -> String {
     let first = ["outstanding", "requests"];
     let told = ["name", "address", "state", "outstanding", "requests"];
     let rest =
-        facts.into_iter().flatten().filter(|(key, value)| !told.contains(&key.as_str()) && **value != Value::from(0));
+        facts.into_iter().flatten().filter(|(key, value)| !told.contains(&key.as_str()) && value.as_u64() != Some(0));
     let first = first.iter().filter_map(|key| fact(key, server.get(key)?));
     let rest: Vec<String> = first.chain(rest.filter_map(|(key, value)| fact(key, value))).collect();
     format!("{name} {}: {}", style.paint(colour, state), rest.join(", "))

@@ -75,10 +75,15 @@ impl Host for Machine {
     }
 
     fn variable(&mut self, name: &str) -> Option<String> {
-        if name == USER_RUN_DIR && nix::unistd::geteuid().is_root() {
-            return None;
-        }
-        let value = std::env::var(name).ok()?;
+        let value = std::env::var(name).ok();
+        let user = nix::unistd::geteuid();
+        let value = match name {
+            USER_RUN_DIR if user.is_root() => None,
+            // No login session (a container, a CI job). Somebody else's directory there makes binding fail, and
+            // `cli::client` talks to no stranger.
+            USER_RUN_DIR => value.or_else(|| Some(format!("/tmp/lyre-{user}"))),
+            _ => value,
+        }?;
         self.bundle.environment.insert(name.to_owned(), value.clone());
         Some(value)
     }

@@ -23,6 +23,7 @@ const REQUEST_BYTES_MAX: usize = 8 << 10;
 const HEADERS_MAX: usize = 32;
 /// Of a refused request.
 const DISCARDED_MAX: usize = 64 << 10;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// For a request to arrive, and again for its answer to leave.
 const IO_TIME: Duration = Duration::from_secs(5);
 
@@ -57,6 +58,8 @@ pub struct Admin {
     file: Option<(u64, u64)>,
     connections: Vec<Connection>,
     next_ticket: u64,
+    /// After a failed accept (out of descriptors) trying at once would only spin.
+    accepts_again_at: Option<Time>,
 }
 
 struct Connection {
@@ -104,26 +107,36 @@ impl Admin {
         let listener = listener.map_err(io)?;
         listener.set_nonblocking(true).map_err(io)?;
         let file = fs::symlink_metadata(path).ok().map(|data| (data.dev(), data.ino()));
-        Ok(Admin { listener, path: path.to_owned(), file, connections: Vec::new(), next_ticket: 0 })
+        Ok(Admin {
+            listener,
+            path: path.to_owned(),
+            file,
+            connections: Vec::new(),
+            next_ticket: 0,
+            accepts_again_at: None,
+        })
     }
 
     /// What to poll for, in the order [`Admin::serve`] does not care about.
     pub fn interests(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
         let listener = (self.listener.as_fd(), PollFlags::POLLIN);
-        let accepts = (self.connections.len() < CONNECTIONS_MAX).then_some(listener);
-        accepts.into_iter().chain(self.connections.iter().map(|connection| {
+        let accepts = self.connections.len() < CONNECTIONS_MAX && self.accepts_again_at.is_none();
+        let connections = self.connections.iter().filter_map(|connection| {
             let events = match connection.phase {
                 Phase::Reading(_) => PollFlags::POLLIN,
                 Phase::Writing { .. } => PollFlags::POLLOUT,
-                Phase::Waiting | Phase::Closed => PollFlags::empty(),
+                // A client that left would be readable all the time; the answer finds out.
+                Phase::Waiting | Phase::Closed => return None,
             };
-            (connection.stream.as_fd(), events)
-        }))
+            Some((connection.stream.as_fd(), events))
+        });
+        accepts.then_some(listener).into_iter().chain(connections)
     }
 
     /// The next time [`Admin::serve`] has something to give up.
     pub fn deadline(&self) -> Option<Time> {
-        self.connections.iter().filter_map(|connection| connection.deadline).min()
+        let deadlines = self.connections.iter().filter_map(|connection| connection.deadline);
+        deadlines.chain(self.accepts_again_at).min()
     }
 
     /// Moves every connection as far as it goes without blocking. Answers new requests for the owner.
@@ -152,8 +165,20 @@ impl Admin {
     }
 
     fn accept(&mut self, now: Time) {
+        if self.accepts_again_at.is_some_and(|at| now < at) {
+            return;
+        }
+        self.accepts_again_at = None;
         while self.connections.len() < CONNECTIONS_MAX {
-            let Ok((stream, _)) = self.listener.accept() else { return };
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => {
+                    self.accepts_again_at = Some(now.plus(ACCEPT_PAUSE));
+                    return;
+                }
+            };
             if stream.set_nonblocking(true).is_err() {
                 continue;
             }

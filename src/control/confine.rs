@@ -60,6 +60,10 @@ const DENIED_CALLS: &[libc::c_long] = &[
     libc::SYS_execve,
     libc::SYS_execveat,
     libc::SYS_ptrace,
+    // A worker that keeps its parent's user must not signal it or take its descriptors.
+    libc::SYS_kill,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_pidfd_getfd,
     libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev,
     libc::SYS_mount,

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)] // takes ownership of the inherited channel
 
 use crate::control::confine::confine;
-use crate::control::privileges::{Capability, Identity, surrender};
+use crate::control::privileges::{Capabilities, Capability, Identity, surrender};
 use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -21,6 +21,8 @@ const OPEN_FILES: u64 = 1 << 20;
 
 /// Enough for the rings of any number of cores.
 const MEMORY_LOCK: u64 = 512 << 20;
+/// Rings of one executor, measured with some room: three of glommio's and the driver's.
+const MEMORY_LOCK_PER_CORE: u64 = 768 << 10;
 
 /// What the parent tells a worker on its command line, because it is needed before the first message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +100,19 @@ pub fn enter(arguments: &[OsString]) -> Result<OwnedFd, EntryError> {
     .map_err(|_| EntryError::Arguments)?;
     // SAFETY: the parent put the channel there for us, the call above saw it open, and nothing else took it.
     Ok(unsafe { OwnedFd::from_raw_fd(CHANNEL_FD) })
+}
+
+/// How many cores the locked-memory limit of this process allows, if neither the limit can be raised nor the worker be
+/// exempt. Asked by the parent, for a warning; other programs of the same user count against it as well.
+pub fn cores_by_memory_lock(held: Capabilities, identity: Identity) -> Option<usize> {
+    let is_kept =
+        held.has(Capability::IpcLock) && (identity != Identity::Keep || nix::unistd::Uid::effective().is_root());
+    if held.has(Capability::SysResource) || is_kept {
+        return None;
+    }
+    let (_, hard) = getrlimit(Resource::RLIMIT_MEMLOCK).ok()?;
+    // The control executor has rings as well.
+    usize::try_from(hard / MEMORY_LOCK_PER_CORE).ok()?.checked_sub(1)
 }
 
 /// As many open files as allowed, memory locking for io_uring as far as allowed, no core files (they would hold keys).

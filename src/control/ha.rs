@@ -8,7 +8,7 @@ use crate::control::clock;
 use crate::control::pulse::Pulse;
 use crate::control::view::View;
 use lyre_vrrp::machine::{self, Event, Health, Preempt, State};
-use lyre_vrrp::params::{Centis, Priority, Time, Vrid};
+use lyre_vrrp::params::{Centis, Priority, Time, Version, Vrid};
 use lyre_vrrp::runner::{Command, Handle, Host, Options, Router, RouterStatus, Speaker, StartError};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -146,6 +146,7 @@ fn machine_settings(router: &VirtualRouter) -> Option<machine::Settings> {
     Some(machine::Settings {
         vrid: Vrid::new(router.vrid)?,
         family,
+        version: Version::V3,
         priority: Priority(router.priority),
         advert_interval: Centis::new(router.advert_interval_cs)?,
         down_adverts: router.down_adverts,

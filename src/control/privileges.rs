@@ -21,6 +21,7 @@ pub enum Capability {
     NetRaw = 13,
     IpcLock = 14,
     SysNice = 23,
+    SysResource = 24,
 }
 
 /// The effective set of a process.
@@ -219,6 +220,7 @@ impl Capability {
             Capability::NetRaw => "CAP_NET_RAW",
             Capability::IpcLock => "CAP_IPC_LOCK",
             Capability::SysNice => "CAP_SYS_NICE",
+            Capability::SysResource => "CAP_SYS_RESOURCE",
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::config::bundle::Bundle;
 use crate::config::settings::{AccessLog, Settings};
 use crate::control::admin::{Admin, AdminError, Ticket};
 use crate::control::clock;
-use crate::control::entry::Orders;
+use crate::control::entry::{Orders, cores_by_memory_lock};
 use crate::control::ha::{Pair, PairError, held_addresses, word};
 use crate::control::handover::Input;
 use crate::control::listeners::{BindError, Listeners};
@@ -125,6 +125,13 @@ impl Supervisor {
         // Before the listeners: it also keeps a second lyre from sharing our ports by SO_REUSEPORT.
         let admin = Admin::open(&settings.admin.socket).map_err(RunError::Admin)?;
         let cores = settings.worker.cores.clamp(1, crate::serve::page::CORES_MAX);
+        if let Some(allowed) = cores_by_memory_lock(held, identity).filter(|allowed| cores > *allowed) {
+            tracing::warn!(
+                target: "lyre::control",
+                "{cores} cores need more locked memory than this user may have (enough for about {allowed}): raise it \
+                 (LimitMEMLOCK=infinity, ulimit -l) or set worker.cores"
+            );
+        }
         let listeners = Listeners::default().bind_missing(&settings, cores).map_err(RunError::Bind)?;
         for address in listeners.bound() {
             tracing::info!(target: "lyre::control", %address, "listening");

@@ -106,6 +106,9 @@ fn direct(options: &Options, inside: Inside) -> Result<bool, DemoError> {
         holder = rig.converge()?;
     }
     view.table(&outcomes);
+    if std::env::var_os("LYRE_DEMO_LOGS").is_some() {
+        view::print(&rig.last_words());
+    }
     rig.stop()?;
     Ok(outcomes.iter().all(|outcome| outcome.survived))
 }

@@ -260,7 +260,8 @@ impl Rig {
         }
     }
 
-    fn last_words(&self) -> String {
+    /// The latest lines of both nodes' logs.
+    pub fn last_words(&self) -> String {
         pick_names(&self.lab)
             .into_iter()
             .enumerate()

@@ -5,7 +5,7 @@ use crate::demo::measure::Outcome;
 use crate::demo::watch::{Holder, Watch};
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -38,9 +38,17 @@ pub struct View {
 
 /// The thread that redraws.
 struct Live {
-    phase: Arc<Mutex<String>>,
+    words: Arc<Mutex<Words>>,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<()>,
+}
+
+/// What the picture says besides numbers.
+#[derive(Default)]
+struct Words {
+    phase: String,
+    /// To be printed above the picture, once.
+    news: Vec<String>,
 }
 
 const REDRAW_EVERY: Duration = Duration::from_millis(100);
@@ -59,8 +67,8 @@ impl View {
         if self.form != Form::Live || self.live.is_some() {
             return;
         }
-        let (phase, stop) = (Arc::new(Mutex::new(String::new())), Arc::new(AtomicBool::new(false)));
-        let mut picture = Picture::new(Arc::clone(ledger), Arc::clone(watch), Arc::clone(&phase));
+        let (words, stop) = (Arc::new(Mutex::new(Words::default())), Arc::new(AtomicBool::new(false)));
+        let mut picture = Picture::new(Arc::clone(ledger), Arc::clone(watch), Arc::clone(&words));
         let ends = Arc::clone(&stop);
         let thread = thread::spawn(move || {
             while !ends.load(Ordering::Relaxed) {
@@ -69,24 +77,24 @@ impl View {
             }
             print(&picture.erase());
         });
-        self.live = Some(Live { phase, stop, thread });
+        self.live = Some(Live { words, stop, thread });
     }
 
     /// Says what happens now.
     pub fn phase(&self, text: &str) {
         match (&self.live, self.form) {
             (_, Form::Json) => {}
-            (Some(live), _) => text.clone_into(&mut live.phase.lock().unwrap_or_else(PoisonError::into_inner)),
+            (Some(live), _) => text.clone_into(&mut locked(&live.words).phase),
             (None, _) => print(&format!("{text}\n")),
         }
     }
 
     /// The result of one fault.
     pub fn outcome(&self, outcome: &Outcome) {
-        match self.form {
-            Form::Json => print(&format!("{}\n", json(outcome))),
-            Form::Lines => print(&format!("  {}\n", sentence(outcome))),
-            Form::Live => {}
+        match (&self.live, self.form) {
+            (_, Form::Json) => print(&format!("{}\n", json(outcome))),
+            (Some(live), _) => locked(&live.words).news.push(format!("{}: {}\n", outcome.fault, sentence(outcome))),
+            (None, _) => print(&format!("  {}\n", sentence(outcome))),
         }
     }
 
@@ -116,7 +124,7 @@ pub fn print(text: &str) {
 struct Picture {
     ledger: Arc<Ledger>,
     watch: Arc<Watch>,
-    phase: Arc<Mutex<String>>,
+    words: Arc<Mutex<Words>>,
     last: (Moment, u64, u64),
     /// Answers and losses per redraw, oldest first.
     history: Vec<(u64, u64)>,
@@ -124,10 +132,10 @@ struct Picture {
 }
 
 impl Picture {
-    fn new(ledger: Arc<Ledger>, watch: Arc<Watch>, phase: Arc<Mutex<String>>) -> Picture {
+    fn new(ledger: Arc<Ledger>, watch: Arc<Watch>, words: Arc<Mutex<Words>>) -> Picture {
         let (good, lost) = ledger.totals();
         let last = (ledger.now(), good, lost);
-        Picture { ledger, watch, phase, last, history: Vec::new(), is_drawn: false }
+        Picture { ledger, watch, words, last, history: Vec::new(), is_drawn: false }
     }
 
     fn draw(&mut self) -> String {
@@ -145,7 +153,10 @@ impl Picture {
             Holder::Node(holder) if holder == node => "\x1b[32mholds 10.77.0.10\x1b[0m",
             Holder::Node(_) | Holder::Nobody => "\x1b[2mstands by       \x1b[0m",
         };
-        let phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (phase, news) = {
+            let mut words = locked(&self.words);
+            (words.phase.clone(), std::mem::take(&mut words.news))
+        };
         let lines = [
             format!("  node-a  {}      node-b  {}", role(0), role(1)),
             format!("  {per_second:>6.0} answers/s   {good} answered   {lost} lost"),
@@ -154,6 +165,7 @@ impl Picture {
             String::new(),
         ];
         let mut text = self.erase();
+        text.extend(news);
         for line in lines {
             text.push_str(&line);
             text.push('\n');
@@ -167,14 +179,22 @@ impl Picture {
     }
 }
 
+/// A drawing thread that panicked left whole words behind.
+fn locked(words: &Mutex<Words>) -> MutexGuard<'_, Words> {
+    words.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Eight heights of answers; losses in red.
 fn sparkline(history: &[(u64, u64)]) -> String {
     const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let top = history.iter().map(|(good, _)| *good).max().unwrap_or_default().max(1);
+    // Half again above the usual: the answers that arrive at once after an outage do not flatten the rest.
+    let mut usual: Vec<u64> = history.iter().map(|(good, _)| *good).collect();
+    usual.sort_unstable();
+    let top = (usual.get(usual.len() / 2).copied().unwrap_or_default() * 3 / 2).max(1);
     history
         .iter()
         .map(|&(good, lost)| {
-            let height = usize::try_from(good * 7 / top).unwrap_or_default();
+            let height = usize::try_from(good * 7 / top).unwrap_or_default().min(7);
             let bar = if good == 0 { ' ' } else { HEIGHTS.get(height).copied().unwrap_or('█') };
             if lost > 0 { format!("\x1b[31m{}\x1b[0m", if good == 0 { '×' } else { bar }) } else { bar.to_string() }
         })

@@ -74,8 +74,11 @@ impl Shared {
         let Some(slot) = self.holds.get(node) else { return };
         while !self.stop.load(Ordering::Relaxed) {
             let holds = getifaddrs().is_ok_and(|mut all| {
+                // On the loopback interface it only lets old connections finish: nobody is told to come here.
                 all.any(|entry| {
-                    entry.address.and_then(|address| address.as_sockaddr_in().map(|v4| v4.ip())) == Some(VIRTUAL_V4)
+                    entry.interface_name == "eth0"
+                        && entry.address.and_then(|address| address.as_sockaddr_in().map(|v4| v4.ip()))
+                            == Some(VIRTUAL_V4)
                 })
             });
             if holds && !slot.swap(holds, Ordering::Relaxed) {

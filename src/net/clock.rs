@@ -8,10 +8,11 @@ mod wheel;
 
 use glommio::timer::Timer as CoreTimer;
 use nix::time::{ClockId, clock_gettime};
+use pin_project_lite::pin_project;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use wheel::Wheel;
@@ -75,13 +76,8 @@ impl Timer {
     }
 
     /// Runs `future` until it is ready or the armed deadline passes. Dropping `future` then must be safe for it.
-    pub async fn bound<F: Future>(&self, future: F) -> Result<F::Output, Elapsed> {
-        let mut future = pin!(future);
-        poll_fn(|cx| match future.as_mut().poll(cx) {
-            Poll::Ready(output) => Poll::Ready(Ok(output)),
-            Poll::Pending => self.poll_elapsed(cx).map(Err),
-        })
-        .await
+    pub fn bound<F: Future>(&self, future: F) -> Bound<'_, F> {
+        Bound { timer: self, future }
     }
 
     /// Ready once the armed deadline has passed; for hand-written poll functions.
@@ -95,6 +91,27 @@ impl Drop for Timer {
         // At thread exit the wheel may be gone already; then there is nothing to leave.
         let waker = CORE.try_with(|core| core.wheel.borrow_mut().remove(self.key));
         drop(waker);
+    }
+}
+
+pin_project! {
+    /// See [`Timer::bound`]. Written out, because an async function would hold `future` twice.
+    pub struct Bound<'a, F> {
+        timer: &'a Timer,
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Bound<'_, F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let bound = self.project();
+        match bound.future.poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => bound.timer.poll_elapsed(cx).map(Err),
+        }
     }
 }
 

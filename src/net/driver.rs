@@ -25,6 +25,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -60,6 +61,27 @@ pub struct Listener(ListenerKind);
 enum ListenerKind {
     Ring(ring::Listener),
     Epoll(epoll::Listener),
+}
+
+/// See [`Socket::send`].
+pub struct SendVector<'a> {
+    socket: &'a Socket,
+    buffer: Vec<u8>,
+    progress: Progress,
+}
+
+/// See [`Socket::send_chunk`].
+pub struct SendChunk<'a> {
+    socket: &'a Socket,
+    chunk: Chunk,
+    progress: Progress,
+}
+
+/// How far a send is: the ring takes the bytes at once and answers at the end, epoll takes them by and by.
+#[derive(Default)]
+struct Progress {
+    is_started: bool,
+    sent: usize,
 }
 
 /// Numbers of one driver for metrics and tests.
@@ -127,7 +149,8 @@ impl Driver {
     }
 }
 
-/// While one lives, this core's driver loop does not sleep: for work that advances by turns of the loop.
+/// While one lives, this core's driver loop does not sleep: for work that advances by turns of the loop. Otherwise
+/// tasks that are always ready could keep glommio from looking whether the loop should wake.
 pub(super) struct StayAwake(());
 
 thread_local! {
@@ -136,7 +159,9 @@ thread_local! {
 
 impl StayAwake {
     pub(super) fn new() -> StayAwake {
-        AWAKE.set(AWAKE.get() + 1);
+        if AWAKE.replace(AWAKE.get() + 1) == 0 {
+            park::kick_this_core();
+        }
         StayAwake(())
     }
 }
@@ -145,6 +170,12 @@ impl Drop for StayAwake {
     fn drop(&mut self) {
         let _ = AWAKE.try_with(|awake| awake.set(awake.get().saturating_sub(1)));
     }
+}
+
+/// Lets the core's other tasks and its event loop have a turn: for loops that may never find their sockets idle.
+pub async fn breathe() {
+    let _awake = StayAwake::new();
+    glommio::executor().yield_now().await;
 }
 
 fn may_sleep() -> bool {
@@ -200,19 +231,13 @@ impl Socket {
 
     /// Sends all of `buffer`, then gives it back (contents intact). At most one send call may be pending; receives
     /// may go on meanwhile.
-    pub async fn send(&self, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
-        match &self.0 {
-            SocketKind::Ring(socket) => socket.send(buffer).await,
-            SocketKind::Epoll(socket) => socket.send(buffer).await,
-        }
+    pub fn send(&self, buffer: Vec<u8>) -> SendVector<'_> {
+        SendVector { socket: self, buffer, progress: Progress::default() }
     }
 
     /// Sends all of a received chunk without copying it, then gives its buffer back.
-    pub async fn send_chunk(&self, chunk: Chunk) -> io::Result<()> {
-        match &self.0 {
-            SocketKind::Ring(socket) => socket.send_chunk(chunk).await,
-            SocketKind::Epoll(socket) => socket.send_chunk(chunk).await,
-        }
+    pub fn send_chunk(&self, chunk: Chunk) -> SendChunk<'_> {
+        SendChunk { socket: self, chunk, progress: Progress::default() }
     }
 
     /// Bulk send straight from `bytes`; answers how many the kernel took.
@@ -241,10 +266,52 @@ impl Socket {
         SockRef::from(&self.fd()).peer_addr().map(|address| sys::address_of(&address))
     }
 
+    /// Sends what is left of `bytes` by direct calls.
+    fn poll_send_rest(&self, cx: &mut Context<'_>, bytes: &[u8], sent: &mut usize) -> Poll<io::Result<()>> {
+        while let Some(rest @ [_, ..]) = bytes.get(*sent..) {
+            match self.poll_send(cx, rest) {
+                Poll::Ready(Ok(count)) => *sent += count,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn fd(&self) -> BorrowedFd<'_> {
         match &self.0 {
             SocketKind::Ring(socket) => socket.fd(),
             SocketKind::Epoll(socket) => socket.fd().as_fd(),
+        }
+    }
+}
+
+impl Future for SendVector<'_> {
+    type Output = (io::Result<()>, Vec<u8>);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let send = &mut *self;
+        let result = match &send.socket.0 {
+            SocketKind::Ring(socket) => {
+                let polled = socket.poll_send_vector(cx, &mut send.buffer, &mut send.progress.is_started);
+                std::task::ready!(polled)
+            }
+            SocketKind::Epoll(_) => {
+                std::task::ready!(send.socket.poll_send_rest(cx, &send.buffer, &mut send.progress.sent))
+            }
+        };
+        Poll::Ready((result, std::mem::take(&mut send.buffer)))
+    }
+}
+
+impl Future for SendChunk<'_> {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let send = &mut *self;
+        match &send.socket.0 {
+            SocketKind::Ring(socket) => socket.poll_send_chunk(cx, &mut send.chunk, &mut send.progress.is_started),
+            SocketKind::Epoll(_) => send.socket.poll_send_rest(cx, &send.chunk, &mut send.progress.sent),
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Sockets, TLS and timers on a glommio executor. Knows nothing of HTTP or policy.
 //!
 //! Reading order: [`clock`] (the core's time and timer wheel), [`driver`] (ring or epoll), [`stream`] (plain or TLS
-//! bytes as one type), [`tls`], [`listener`], [`upstream`] (connect, idle pool), [`relay`].
+//! bytes as one type), [`tls`], [`upstream`] (connect, idle pool), [`relay`].
 
 pub mod clock;
 pub mod driver;
 pub mod pool;
+pub mod relay;
 pub mod stream;
 pub mod tls;
 pub mod upstream;

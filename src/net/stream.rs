@@ -1,11 +1,13 @@
 //! Plain, TLS (and later tunnelled) bytes as one type, so that `serve` never asks which it is.
 
-use crate::net::driver::{Chunk, Socket};
+use crate::net::driver::{Chunk, SendChunk, SendVector, Socket};
 use crate::net::pool::Pooled;
 use crate::net::tls::TlsStream;
-use std::future::poll_fn;
+use pin_project_lite::pin_project;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::ops::Deref;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 /// One connection's bytes. Same contract as [`Socket`]: ordered, cancel safe receives, one send at a time.
@@ -46,17 +48,22 @@ impl Stream {
         poll_fn(|cx| self.poll_recv_into(cx, buffer)).await
     }
 
-    pub async fn send(&self, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+    /// Sends all of `buffer`, then gives it back.
+    pub fn send(&self, buffer: Vec<u8>) -> Sending<'_, SendVector<'_>> {
         match self {
-            Stream::Plain(socket) => socket.send(buffer).await,
-            Stream::Tls(stream) => stream.send(buffer).await,
+            Stream::Plain(socket) => Sending::Plain { future: socket.send(buffer) },
+            Stream::Tls(stream) => Sending::Boxed { future: Box::pin(stream.send(buffer)) },
         }
     }
 
-    pub async fn send_bytes(&self, bytes: Bytes) -> io::Result<()> {
+    /// Sends what was received elsewhere, without a copy where the buffers allow it.
+    pub fn send_bytes(&self, bytes: Bytes) -> Sending<'_, SendChunk<'_>> {
         match (self, bytes) {
-            (Stream::Plain(socket), Bytes::Chunk(chunk)) => socket.send_chunk(chunk).await,
-            (stream, bytes) => stream.send_all(&bytes).await,
+            (Stream::Plain(socket), Bytes::Chunk(chunk)) => Sending::Plain { future: socket.send_chunk(chunk) },
+            (stream, bytes) => {
+                let send = async move { stream.send_all(&bytes).await };
+                Sending::Boxed { future: Box::pin(send) }
+            }
         }
     }
 
@@ -71,7 +78,7 @@ impl Stream {
                 }
                 Ok(())
             }
-            Stream::Tls(stream) => stream.send_all(bytes).await,
+            Stream::Tls(stream) => Box::pin(stream.send_all(bytes)).await,
         }
     }
 
@@ -79,7 +86,7 @@ impl Stream {
     pub async fn shutdown_write(&self) {
         match self {
             Stream::Plain(socket) => socket.shutdown_write(),
-            Stream::Tls(stream) => stream.shutdown_write().await,
+            Stream::Tls(stream) => Box::pin(stream.shutdown_write()).await,
         }
     }
 
@@ -93,6 +100,32 @@ impl Stream {
         match self {
             Stream::Plain(socket) => socket,
             Stream::Tls(stream) => stream.socket(),
+        }
+    }
+}
+
+pin_project! {
+    /// A send of a stream. TLS is boxed: one small allocation beside the encryption, and the task of a plain
+    /// connection stays small.
+    #[project = SendingProjection]
+    pub enum Sending<'a, F: Future> {
+        Plain {
+            #[pin]
+            future: F,
+        },
+        Boxed {
+            future: Pin<Box<dyn Future<Output = F::Output> + 'a>>,
+        },
+    }
+}
+
+impl<F: Future> Future for Sending<'_, F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        match self.project() {
+            SendingProjection::Plain { future } => future.poll(cx),
+            SendingProjection::Boxed { future } => future.as_mut().poll(cx),
         }
     }
 }

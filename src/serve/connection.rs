@@ -53,7 +53,10 @@ pub struct Door {
 pub enum Next {
     /// The next request, beginning with these bytes if there are any.
     Request(Option<Bytes>),
+    /// Everything was said; the connection ends in good order.
     Close,
+    /// The client has part of a response: it must not look like all of it.
+    Abort,
     /// Close, but let the client finish talking so that it sees the response.
     Linger,
     Tunnel(Box<Tunnel>),
@@ -91,12 +94,13 @@ impl Connection {
                 Some(bytes) => bytes,
                 None => match self.next_bytes().await {
                     Some(bytes) => bytes,
-                    None => return,
+                    None => return self.part().await,
                 },
             };
             match Box::pin(request::serve(self, bytes)).await {
                 Next::Request(rest) => held = rest.filter(|rest| !rest.is_empty()),
-                Next::Close => return,
+                Next::Close => return self.part().await,
+                Next::Abort => return self.stream.abort(),
                 Next::Linger => return Box::pin(self.linger()).await,
                 Next::Tunnel(tunnel) => return Box::pin(tunnel.run(self)).await,
             }
@@ -134,6 +138,14 @@ impl Connection {
     /// For the log.
     pub fn tls_version(&self) -> Option<&'static str> {
         self.tls.map(Version::as_str)
+    }
+
+    /// A TLS client is told that this is the end, or it must suspect an attacker of it.
+    async fn part(&self) {
+        if self.tls.is_some() {
+            self.timer.arm(LINGER_TIME_MAX);
+            let _ = self.timer.bound(Box::pin(self.stream.shutdown_write())).await;
+        }
     }
 
     async fn linger(&self) {

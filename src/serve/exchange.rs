@@ -1,6 +1,6 @@
 //! One attempt at one server: the request up, the response down, both at once where the request has a long body.
 
-use crate::net::clock::Elapsed;
+use crate::net::clock::{Elapsed, now};
 use crate::net::pool;
 use crate::net::stream::{Bytes, Stream};
 use crate::policy::health::Outcome;
@@ -8,19 +8,24 @@ use crate::policy::retry;
 use crate::proto::http1::exchange::{Exchange, Framing};
 use crate::proto::http1::{BodyReader, ChunkError, HeadReader, emit};
 use crate::serve::balance::Slot;
-use crate::serve::body::{append, receive};
+use crate::serve::body::{Turn, append, receive};
 use crate::serve::connection::{Connection, Next};
 use crate::serve::core::{PoolView, View};
 use crate::serve::plan::{self, Final, Judged};
 use crate::serve::record::Record;
 use crate::serve::reply::{Failure, Own};
 use crate::serve::upload::{Side, Upload};
+use std::future::poll_fn;
 use std::io;
+use std::task::Poll;
 use std::time::Duration;
 
 /// A client that expects 100 gets it from us when the server is silent this long (RFC 9110 §10.1.1: it would send
 /// anyway).
 const CONTINUE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A response this late makes it worth a look whether the client still waits. Most are faster and pay nothing.
+const UNWATCHED: Duration = Duration::from_millis(500);
 
 /// A server that stopped reading the upload has this long to say why.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
@@ -29,7 +34,8 @@ const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Link {
     pub stream: Stream,
     pub slot: Slot,
-    pub is_reused: bool,
+    /// The request only asks: the server need not finish when nobody waits for the answer.
+    pub is_abandonable: bool,
 }
 
 /// How an exchange ends well.
@@ -79,11 +85,11 @@ pub async fn exchange(
     mut state: Exchange,
     record: &mut Record,
 ) -> Result<Finished, Broken> {
-    let Link { stream, slot, .. } = link;
+    let Link { stream, slot, is_abandonable } = link;
     let mut slot = Some(slot);
     let end = {
         let mut side = Side::Resting(upload);
-        let mut run = Run { connection, view, pool, server: &stream, state: &mut state, record };
+        let mut run = Run { connection, view, pool, server: &stream, state: &mut state, record, is_abandonable };
         let result = run.converse(&mut side, &mut slot).await;
         run.record.bytes_in = side.bytes();
         match result {
@@ -158,6 +164,8 @@ struct Run<'r> {
     server: &'r Stream,
     state: &'r mut Exchange,
     record: &'r mut Record,
+    /// Nothing is lost if the server's answer is not awaited once the client left.
+    is_abandonable: bool,
 }
 
 impl<'r> Run<'r> {
@@ -253,24 +261,36 @@ impl<'r> Run<'r> {
     /// The first bytes of a response head, with the upload going on beside the wait.
     async fn first_bytes(&mut self, side: &mut Side<'r>) -> Result<Bytes, Stop> {
         let timer = &self.connection.timer;
+        let mut deadline = now().after(self.pool.shared.settings.response_timeout);
+        let mut is_watching = false;
         loop {
             let is_waiting_for_continue = self.state.awaits_continue();
+            let may_watch = self.is_abandonable && side.is_spent();
+            let left = deadline.since(now());
             timer.arm(match () {
                 () if is_waiting_for_continue => CONTINUE_PATIENCE,
                 () if side.is_refused() => REFUSAL_PATIENCE,
-                () => self.pool.shared.settings.response_timeout,
+                () if may_watch && !is_watching => left.min(UNWATCHED),
+                () => left,
             });
             let was_running = side.is_running();
-            match side.beside(timer.bound(self.server.recv())).await {
-                Ok(Ok(Ok(bytes))) if !bytes.is_empty() => return Ok(bytes),
-                Ok(Ok(_)) => return Err(Stop::early(Own::UpstreamClosed, retry::Failure::NoResponse)),
+            let client = Some(&self.connection.stream).filter(|_| may_watch && is_watching);
+            match side.beside(timer.bound(either(self.server, client))).await {
+                Ok(Ok(Heeded::Server(Ok(bytes)))) if !bytes.is_empty() => return Ok(bytes),
+                Ok(Ok(Heeded::Server(_))) => return Err(Stop::early(Own::UpstreamClosed, retry::Failure::NoResponse)),
+                // The next request came early: it waits its turn, and nobody looks at the client any more.
+                Ok(Ok(Heeded::Client(Ok(bytes)))) if !bytes.is_empty() => side.keep(bytes),
+                Ok(Ok(Heeded::Client(_))) => return Err(Stop::early(Own::ClientGone, retry::Failure::ResponseBegun)),
                 Ok(Err(Elapsed)) if is_waiting_for_continue => {
                     self.state.continued();
                     self.send_to_client(side, emit::CONTINUE.to_vec()).await?;
                     self.start(side);
                 }
                 // The time for the answer counts from the end of the request.
-                Ok(Err(Elapsed)) if was_running && !side.is_refused() => {}
+                Ok(Err(Elapsed)) if was_running && !side.is_refused() => {
+                    deadline = now().after(self.pool.shared.settings.response_timeout);
+                }
+                Ok(Err(Elapsed)) if may_watch && !is_watching => is_watching = true,
                 Ok(Err(Elapsed)) => return Err(Stop::early(Own::ResponseTimeout, retry::Failure::Timeout)),
                 Err(failure) => return Err(Stop::early(failure, retry::Failure::ResponseBegun)),
             }
@@ -328,8 +348,10 @@ impl<'r> Run<'r> {
             slot.take();
         }
         self.send_to_client(side, out).await?;
+        let mut turn = Turn::default();
         while !reader.is_done() {
             self.carry(side, slot, &mut reader, reply.sent).await?;
+            turn.step().await;
         }
         Ok(())
     }
@@ -427,6 +449,25 @@ impl Stop {
     fn begun(self) -> Stop {
         Stop { has_begun: true, kind: retry::Failure::ResponseBegun, ..self }
     }
+}
+
+/// What came first.
+enum Heeded {
+    Server(io::Result<Bytes>),
+    Client(io::Result<Bytes>),
+}
+
+async fn either(server: &Stream, client: Option<&Stream>) -> Heeded {
+    poll_fn(|cx| {
+        if let Poll::Ready(received) = server.poll_recv(cx) {
+            return Poll::Ready(Heeded::Server(received));
+        }
+        match client.map(|client| client.poll_recv(cx)) {
+            Some(Poll::Ready(received)) => Poll::Ready(Heeded::Client(received)),
+            Some(Poll::Pending) | None => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// A response head that matters.

@@ -215,6 +215,8 @@ impl Failure {
     }
 }
 
+const _: () = assert!(Failure::COUNT <= crate::telemetry::counters::FAILURES_MAX);
+
 impl From<Own> for Failure {
     fn from(own: Own) -> Failure {
         Failure::Own(own)
@@ -235,8 +237,8 @@ fn request_text(status: u16) -> &'static str {
     }
 }
 
-/// A whole response of ours to `out`. `head_only`: the request was HEAD. `date` is an IMF-fixdate.
-pub fn write(out: &mut Vec<u8>, answer: &Answer, status: u16, audience: Audience, about: &About<'_>) {
+/// A whole response of ours to `out`; answers the bytes of its body.
+pub fn write(out: &mut Vec<u8>, answer: &Answer, status: u16, audience: Audience, about: &About<'_>) -> u64 {
     let body = body::render(answer, status, audience, about.request_id);
     status_line(out, status);
     field(out, b"date", about.date);
@@ -260,9 +262,11 @@ pub fn write(out: &mut Vec<u8>, answer: &Answer, status: u16, audience: Audience
         field(out, b"connection", b"close");
     }
     out.extend_from_slice(b"\r\n");
-    if !about.head_only {
-        out.extend_from_slice(body.as_bytes());
+    if about.head_only {
+        return 0;
     }
+    out.extend_from_slice(body.as_bytes());
+    body.len() as u64
 }
 
 /// What the response says besides the failure.
@@ -334,7 +338,6 @@ mod tests {
             assert!(labels.insert((answer.side.as_str(), answer.code)), "{failure:?}");
         }
         assert_eq!(labels.len(), Failure::COUNT);
-        assert!(Failure::COUNT <= crate::telemetry::counters::FAILURES_MAX);
     }
 
     #[test]

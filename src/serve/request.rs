@@ -190,7 +190,7 @@ async fn send_on(
         };
         let broken = match broken {
             Ok(stream) => {
-                let link = Link { stream, slot, is_reused };
+                let link = Link { stream, slot, is_abandonable: is_safe };
                 match exchange(connection, view, pool, link, upload, state.clone(), record).await {
                     Ok(finished) => return Ok(finished),
                     Err(broken) => broken,
@@ -268,18 +268,17 @@ async fn refuse(connection: &Connection, mut record: Record, fault: Fault) -> Ne
     core.complain(&answer, server, connection.origin.peer);
     let Some(status) = answer.status.filter(|_| !fault.has_begun) else {
         record.finish(connection);
-        // What the client has is a torso; a reset keeps it from looking like an end where the length is unknown.
-        connection.stream.abort();
-        return Next::Close;
+        return Next::Abort;
     };
     record.status = status;
     let request = &record.request;
     let audience = Audience::of(request.method(), request.path(), request.field(b"accept"));
     let date = core.date.bytes();
     let head_only = request.method() == b"HEAD";
-    let about = About { request_id: record.id.as_str(), date: &date, head_only, closes: true };
+    let id = record.id;
+    let about = About { request_id: id.as_str(), date: &date, head_only, closes: true };
     let mut out = pool::vector();
-    reply::write(&mut out, &answer, status, audience, &about);
+    record.bytes_out = reply::write(&mut out, &answer, status, audience, &about);
     connection.timer.arm(core.view().snapshot.settings.timeouts.client_idle);
     let sent = connection.timer.bound(connection.stream.send(out)).await;
     record.finish(connection);

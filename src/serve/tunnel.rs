@@ -3,6 +3,7 @@
 use crate::net::clock::Timer;
 use crate::net::stream::{Bytes, Stream};
 use crate::serve::balance::Slot;
+use crate::serve::body::Turn;
 use crate::serve::connection::Connection;
 use crate::serve::core::Core;
 use crate::serve::record::Record;
@@ -85,6 +86,7 @@ impl Flow<'_> {
 
     /// Until `from` ends; then `to` gets the end and the other direction less patience.
     async fn carry(&self, from: &Stream, to: &Stream, early: Option<Bytes>, sent: &Cell<u64>) -> io::Result<()> {
+        let mut turn = Turn::default();
         let mut next = early.filter(|bytes| !bytes.is_empty());
         loop {
             let bytes = match next.take() {
@@ -101,6 +103,7 @@ impl Flow<'_> {
             let count = bytes.len() as u64;
             to.send_bytes(bytes).await?;
             sent.set(sent.get() + count);
+            turn.step().await;
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::net::pool;
 use crate::net::stream::{Bytes, Stream};
 use crate::proto::http1::exchange::Framing;
 use crate::proto::http1::{BodyLength, BodyReader, emit};
-use crate::serve::body::{append, receive};
+use crate::serve::body::{Turn, append, receive};
 use crate::serve::reply::{Failure, Own};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -94,6 +94,7 @@ impl Upload {
                 return End::Server;
             }
         }
+        let mut turn = Turn::default();
         while !self.reader.is_done() {
             timer.arm(idle_max);
             let piece = match timer.bound(receive(client, self.reader.expected())).await {
@@ -107,6 +108,8 @@ impl Upload {
             if send(server, &piece, timer, idle_max).await.is_err() {
                 return End::Server;
             }
+            drop(piece);
+            turn.step().await;
         }
         self.is_done = true;
         End::Done
@@ -114,7 +117,9 @@ impl Upload {
 
     /// Chunks are taken apart and put together anew; what follows the last one stays in `rest`.
     async fn pump_chunked(&mut self, client: &Stream, server: &Stream, timer: &Timer, idle_max: Duration) -> End {
+        let mut turn = Turn::default();
         while !self.is_done {
+            turn.step().await;
             if self.rest.as_ref().is_none_or(|rest| rest.is_empty()) {
                 timer.arm(idle_max);
                 self.rest = match timer.bound(client.recv()).await {
@@ -181,6 +186,18 @@ impl<'a> Side<'a> {
     /// The whole body is at the server.
     pub fn is_done(&self) -> bool {
         matches!(self, Side::Resting(upload) if upload.is_done())
+    }
+
+    /// Done, and nothing of the client's is held: its next bytes belong to another request, or are its end.
+    pub fn is_spent(&self) -> bool {
+        matches!(self, Side::Resting(upload) if upload.is_done() && upload.rest.as_ref().is_none_or(|rest| rest.is_empty()))
+    }
+
+    /// Bytes of the client's next request.
+    pub fn keep(&mut self, bytes: Bytes) {
+        if let Side::Resting(upload) = self {
+            upload.rest = Some(bytes);
+        }
     }
 
     pub fn is_refused(&self) -> bool {

@@ -4,10 +4,10 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-pub const LYRE: &str = env!("CARGO_BIN_EXE_lyre");
+pub(crate) const LYRE: &str = env!("CARGO_BIN_EXE_lyre");
 
 /// Whether this machine lets us build the laboratory; says why not and counts as skipped otherwise.
-pub fn may_make_namespaces(test: &str) -> bool {
+pub(crate) fn may_make_namespaces(test: &str) -> bool {
     let flags = if nix::unistd::geteuid().is_root() { "-nmp" } else { "-Urnmp" };
     match Command::new("unshare").args([flags, "--fork", "ip", "link", "add", "type", "bridge"]).output() {
         Ok(output) if output.status.success() => true,
@@ -23,7 +23,7 @@ pub fn may_make_namespaces(test: &str) -> bool {
 }
 
 /// Waits for a condition.
-pub fn until(awaited: &str, deadline: Duration, mut holds: impl FnMut() -> bool) {
+pub(crate) fn until(awaited: &str, deadline: Duration, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
         assert!(started.elapsed() < deadline, "waited {deadline:?} in vain for {awaited}");
@@ -33,19 +33,19 @@ pub fn until(awaited: &str, deadline: Duration, mut holds: impl FnMut() -> bool)
 
 /// A process that cannot be mistaken for a later one of the same number.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Process {
-    pub pid: u32,
+pub(crate) struct Process {
+    pub(crate) pid: u32,
     started: String,
 }
 
 impl Process {
-    pub fn exists(&self) -> bool {
+    pub(crate) fn exists(&self) -> bool {
         stat(self.pid).is_some_and(|(_, started, state)| started == self.started && state != "Z")
     }
 }
 
 /// All descendants of a process.
-pub fn processes_below(pid: u32) -> Vec<Process> {
+pub(crate) fn processes_below(pid: u32) -> Vec<Process> {
     let all: Vec<(u32, u32, String)> = std::fs::read_dir("/proc")
         .unwrap()
         .flatten()

@@ -41,12 +41,17 @@ pub fn settings(config: &str, driver: &str, cores: usize) -> Settings {
 
 impl Edge {
     pub fn start(config: &str, driver: &'static str, cores: usize) -> Edge {
-        let settings = settings(config, driver, cores);
+        Edge::start_with(config, driver, cores, |_| {})
+    }
+
+    pub fn start_with(config: &str, driver: &'static str, cores: usize, change: impl FnOnce(&mut Settings)) -> Edge {
+        let mut settings = settings(config, driver, cores);
+        change(&mut settings);
         let listeners = Listeners::default().bind_missing(&settings, cores).unwrap_or_else(|_| panic!("bind"));
         let address = listeners.bound()[0];
         let (names, descriptors) = listeners.handout();
         let sockets = names.into_iter().zip(descriptors.iter().map(|fd| fd.try_clone_to_owned().unwrap())).collect();
-        let (page, _memfd) = SharedPage::create().unwrap();
+        let (page, _memfd) = SharedPage::create(c"lyre-page").unwrap();
         let worker = Worker::start(settings, Arc::new(page), sockets).unwrap();
         Edge { worker, address, driver }
     }

@@ -135,7 +135,7 @@ fn counters_and_states_are_there_to_scrape() {
         for _ in 0..3 {
             edge.get("/");
         }
-        edge.get("/../x");
+        let refused = edge.get("/../x").body.len() as u64;
         edge.wait("probed", |edge| {
             lyre::serve::report::status(&edge.worker.shared)["pools"][0]["servers"][0]["state"] == "up"
         });
@@ -143,7 +143,7 @@ fn counters_and_states_are_there_to_scrape() {
         assert_eq!(edge.metric("lyre_frontend_requests_total"), 4);
         assert_eq!(edge.metric("lyre_frontend_responses_total{code=\"2xx\"}"), 3);
         assert_eq!(edge.metric("lyre_frontend_responses_total{code=\"4xx\"}"), 1);
-        assert_eq!(edge.metric("lyre_frontend_sent_bytes_total"), 15);
+        assert_eq!(edge.metric("lyre_frontend_sent_bytes_total"), 15 + refused);
         assert_eq!(edge.metric("lyre_http_failed_total{side=\"downstream\",reason=\"above_root\"}"), 1);
         assert_eq!(edge.metric("lyre_frontend_request_duration_seconds_count"), 4);
         assert_eq!(edge.metric("lyre_server_requests_total"), 3);

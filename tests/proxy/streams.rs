@@ -7,75 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-const GIB: u64 = 1 << 30;
-
-/// Memory of this process that is its own: worker, origin and client together.
-fn private_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-}
-
-fn stream_zeros(to: &mut impl Write, total: u64) {
-    let block = vec![0; 1 << 20];
-    for _ in 0..total >> 20 {
-        if to.write_all(&block).is_err() {
-            return;
-        }
-    }
-}
-
-fn count(from: &mut impl Read, total: u64) -> u64 {
-    let mut block = vec![0; 1 << 20];
-    let mut seen = 0;
-    while seen < total {
-        match from.read(&mut block) {
-            Ok(0) | Err(_) => break,
-            Ok(got) => seen += got as u64,
-        }
-    }
-    seen
-}
-
-#[test]
-fn a_gibibyte_each_way_passes_in_bounded_memory() {
-    let origin = Origin::start(|mut peer| {
-        while let Some(request) = peer.head() {
-            if request.line().starts_with("PUT") {
-                assert_eq!(request.field("content-length"), Some(GIB.to_string().as_str()));
-                let early = peer.buffered() as u64;
-                let got = early + count(&mut peer.stream, GIB - early);
-                peer.forget();
-                peer.send(ok(got.to_string()));
-            } else {
-                peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {GIB}\r\n\r\n"));
-                stream_zeros(&mut peer.stream, GIB);
-            }
-        }
-    });
-    on_each_driver(&Origin::config(&[&origin], ""), |edge| {
-        let before = private_bytes();
-        std::thread::scope(|scope| {
-            let down = scope.spawn(|| {
-                let mut client = edge.connect();
-                client.send("GET /big HTTP/1.1\r\nHost: cloud.test\r\n\r\n");
-                let head = client.head();
-                let early = client.buffered() as u64;
-                assert!(head.contains(&format!("Content-Length: {GIB}\r\n")), "{head}");
-                early + count(&mut client.stream, GIB - early)
-            });
-            let mut client = edge.connect();
-            client.send(format!("PUT /big HTTP/1.1\r\nHost: cloud.test\r\nContent-Length: {GIB}\r\n\r\n"));
-            stream_zeros(&mut client.stream, GIB);
-            assert_eq!(client.response("PUT").text(), GIB.to_string());
-            assert_eq!(down.join().unwrap(), GIB);
-        });
-        let grown = private_bytes().saturating_sub(before) >> 20;
-        // Two threads' blocks of the test itself, and what the worker pools.
-        assert!(grown < 48, "{grown} MiB more than before");
-    });
-}
-
 #[test]
 fn a_client_that_does_not_read_stops_the_server_from_sending() {
     let sent = Arc::new(AtomicU64::new(0));
@@ -203,6 +134,43 @@ fn a_refusal_in_the_middle_of_an_upload_reaches_the_client() {
         assert_eq!((response.status, response.text().as_str()), (413, "full"));
         assert!(client.rest().is_empty());
         edge.wait("nothing in flight", |edge| edge.metric("lyre_frontend_requests_in_flight") == 0);
+    });
+}
+
+#[test]
+fn a_client_that_left_frees_the_servers_place() {
+    let origin = Origin::start(|mut peer| {
+        peer.request();
+        // Never answers; the end of the connection is what it waits for.
+        peer.drain();
+    });
+    on_each_driver(&Origin::config(&[&origin], ""), |edge| {
+        let mut client = edge.connect();
+        client.send("GET /poll HTTP/1.1\r\nHost: cloud.test\r\n\r\n");
+        edge.wait("it is at the server", |edge| edge.metric("lyre_server_outstanding") == 1);
+        drop(client);
+        edge.wait("it is forgotten", |edge| edge.metric("lyre_server_outstanding") == 0);
+        edge.wait("counted", |edge| {
+            edge.metric("lyre_http_failed_total{side=\"downstream\",reason=\"client_gone\"}") == 1
+        });
+    });
+}
+
+#[test]
+fn a_request_that_comes_while_the_last_one_is_slow_is_not_lost() {
+    let origin = Origin::answering(|request| {
+        if request.path() == "/slow" {
+            std::thread::sleep(Duration::from_millis(1_200));
+        }
+        ok(request.path())
+    });
+    on_each_driver(&Origin::config(&[&origin], ""), |edge| {
+        let mut client = edge.connect();
+        client.send("GET /slow HTTP/1.1\r\nHost: cloud.test\r\n\r\n");
+        std::thread::sleep(Duration::from_millis(800));
+        client.send("GET /next HTTP/1.1\r\nHost: cloud.test\r\n\r\n");
+        assert_eq!(client.response("GET").text(), "/slow");
+        assert_eq!(client.response("GET").text(), "/next");
     });
 }
 

@@ -74,7 +74,7 @@ pub fn worker(arguments: &[OsString]) -> ExitCode {
                 }
                 return ExitCode::SUCCESS;
             }
-            Order::Drain { on: false } | Order::Held { .. } | Order::Start { .. } => continue,
+            Order::Drain { on: false } | Order::Held { .. } | Order::Start { .. } | Order::Pair(_) => continue,
         };
         sender.send(&report, &[], Duration::ZERO).unwrap();
     }

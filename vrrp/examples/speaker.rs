@@ -232,6 +232,7 @@ impl Arguments {
         let settings = Settings {
             vrid: Vrid::new(self.vrid).ok_or("--vrid must be 1..=255")?,
             family,
+            version: lyre_vrrp::params::Version::V3,
             priority: Priority(self.priority),
             advert_interval: Centis::new(self.interval_ms / 10).ok_or("--interval-ms must be 10..=40950")?,
             down_adverts: self.down_adverts,

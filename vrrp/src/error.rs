@@ -1,4 +1,4 @@
-//! Errors by who meets them: bytes ([`DecodeError`]) and the operating system ([`LinkError`]).
+//! Why received bytes are refused. What the operating system refuses is [`crate::link::LinkError`].
 
 use std::fmt;
 use std::net::IpAddr;

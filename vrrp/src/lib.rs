@@ -1,14 +1,14 @@
 //! VRRP for Lyre: RFC 9568 (version 3, IPv4 and IPv6) and RFC 3768 (version 2).
 //!
-//! Reading order: [`params`] (units and formulas), [`packet`] (bytes), [`authentication`] (the HMAC trailer of
-//! packets), [`machine`] (the protocol, pure),
-//! [`announce`] (gratuitous ARP and neighbour advertisements as bytes), [`link`] (what the machine needs from an
-//! operating system), [`runner`] (the loop that joins them).
-//! Everything but [`link::linux`] and [`runner`] is free of sockets, clocks and logging.
+//! Reading order: [`params`] (units and formulas), [`packet`] (bytes) and [`authentication`] (their HMAC trailer),
+//! [`machine`] (the protocol, pure), [`group`] (machines that move together), [`announce`] (gratuitous ARP and
+//! neighbour advertisements as bytes), [`link`] (what the machine needs from an operating system), [`runner`] (the
+//! loop that joins them). Everything but [`link::linux`] and [`runner`] is free of sockets, clocks and logging.
 
 pub mod announce;
 pub mod authentication;
 pub mod error;
+pub mod group;
 pub mod link;
 pub mod machine;
 pub mod packet;

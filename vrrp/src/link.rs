@@ -26,8 +26,11 @@ pub trait Link {
     /// Sends one advert from the source of the last survey to the VRRP group.
     fn send(&mut self, advert: &[u8]) -> Result<(), LinkError>;
 
-    /// Puts all virtual addresses on the interface, or renews their lease. Present ones are no error.
+    /// Puts all virtual addresses on the interface, with a fresh lease. Present ones are no error.
     fn hold_addresses(&mut self) -> Result<(), LinkError>;
+
+    /// Has the lease of held addresses renewed soon. Never waits; an error is that of the renewal before.
+    fn renew_addresses(&mut self) -> Result<(), LinkError>;
 
     /// Takes all virtual addresses off the interface. Absent ones are no error.
     fn drop_addresses(&mut self) -> Result<(), LinkError>;

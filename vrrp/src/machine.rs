@@ -32,7 +32,7 @@ mod backup;
 mod tests;
 
 use crate::packet::{Advert, Family};
-use crate::params::{Centis, Priority, Time, Vrid};
+use crate::params::{Centis, Priority, Time, Version, Vrid, skew_time, skew_time_v2};
 use active::{Active, Stalled};
 use backup::Backup;
 use std::collections::VecDeque;
@@ -47,6 +47,8 @@ pub struct Machine {
     lease: Duration,
     health: Health,
     hold: Hold,
+    /// The sync group lets us take over; true without a group.
+    has_consent: bool,
     /// Our addresses were on the interface before we became Active (a crash); never true while Active.
     leftover: bool,
     /// The link was up before, so the next start is a return.
@@ -64,6 +66,7 @@ impl Machine {
             lease,
             health: Health::Able,
             hold: Hold::None,
+            has_consent: true,
             leftover: false,
             was_up: false,
             phase: Phase::Initialize,
@@ -97,9 +100,14 @@ impl Machine {
                 self.drop_leftover();
                 Phase::Initialize
             }
-            (Phase::Initialize, Input::LinkDown | Input::Advert { .. } | Input::Tick | Input::AddressLost) => {
+            (Phase::Initialize, Input::Consent(consent)) => {
+                self.has_consent = consent;
                 Phase::Initialize
             }
+            (
+                Phase::Initialize,
+                Input::LinkDown | Input::Advert { .. } | Input::Tick | Input::AddressLost | Input::Yield,
+            ) => Phase::Initialize,
 
             (Phase::Backup(mut backup), Input::LinkUp { source }) => {
                 backup.source = source;
@@ -118,7 +126,7 @@ impl Machine {
             }
             (Phase::Backup(backup), Input::HandOver) => {
                 self.hold = Hold::HandedOver;
-                Phase::Backup(backup)
+                self.reconsider(backup, now)
             }
             (Phase::Backup(backup), Input::Resume) if self.hold == Hold::None => Phase::Backup(backup),
             (Phase::Backup(backup), Input::Resume) => {
@@ -129,6 +137,8 @@ impl Machine {
                 self.leftover = true;
                 Phase::Backup(backup)
             }
+            (Phase::Backup(backup), Input::Consent(consent)) => self.hear_consent(backup, now, consent),
+            (Phase::Backup(backup), Input::Yield) => Phase::Backup(backup),
             // Not ours to restore: the lease of a left-over address ran out, or we withdrew it ourselves.
             (Phase::Backup(backup), Input::AddressLost) => Phase::Backup(backup),
             (Phase::Backup(_), Input::Shutdown) => self.leave_backup(Reason::Shutdown),
@@ -140,8 +150,13 @@ impl Machine {
             }
             (Phase::Active(active), Input::Tick) => self.tick_active(active, now),
             (Phase::Active(active), Input::Health(health)) => self.change_health(active, now, health),
-            (Phase::Active(active), Input::HandOver) => self.hand_over(active, now),
-            (Phase::Active(active), Input::Resume) => self.cancel_hand_over(active, now),
+            (Phase::Active(active), Input::HandOver) => self.offer(active, now, true),
+            (Phase::Active(active), Input::Yield) => self.offer(active, now, false),
+            (Phase::Active(active), Input::Consent(consent)) => {
+                self.has_consent = consent;
+                Phase::Active(active)
+            }
+            (Phase::Active(active), Input::Resume) => self.cancel_offer(active, now),
             (Phase::Active(active), Input::AddressLost) => self.restore_addresses(active, now),
             // We hold them, so they are ours.
             (Phase::Active(active), Input::AddressFound) => Phase::Active(active),
@@ -161,36 +176,24 @@ impl Machine {
                 Phase::Stalled(stalled)
             }
             (Phase::Stalled(mut stalled), Input::HandOver) => {
-                stalled.active.handing_over = Some(now);
+                stalled.active.make_offer(now, true);
+                Phase::Stalled(stalled)
+            }
+            (Phase::Stalled(mut stalled), Input::Yield) => {
+                stalled.active.make_offer(now, false);
                 Phase::Stalled(stalled)
             }
             (Phase::Stalled(mut stalled), Input::Resume) => {
-                stalled.active.handing_over = None;
+                stalled.active.offer = None;
+                Phase::Stalled(stalled)
+            }
+            (Phase::Stalled(stalled), Input::Consent(consent)) => {
+                self.has_consent = consent;
                 Phase::Stalled(stalled)
             }
             // The kernel let the lease run out while we slept; only the end of listening may bring the address back.
             (Phase::Stalled(stalled), Input::AddressLost | Input::AddressFound) => Phase::Stalled(stalled),
             (Phase::Stalled(_), Input::Shutdown) => self.leave_stalled(Reason::Shutdown),
-        };
-        self.check();
-    }
-
-    /// Another configured priority, without leaving the state (a reload). Drain [`Machine::poll`] before the next input.
-    ///
-    /// Not for becoming or ceasing to be the owner, who starts differently.
-    pub fn set_priority(&mut self, now: Time, priority: Priority) {
-        debug_assert!((priority == Priority::OWNER) == (self.settings.priority == Priority::OWNER));
-        let phase = std::mem::replace(&mut self.phase, Phase::Initialize);
-        self.phase = match phase {
-            Phase::Active(active) => self.change_priority(active, now, priority),
-            Phase::Backup(backup) => {
-                self.settings.priority = priority;
-                self.reconsider(backup, now)
-            }
-            phase @ (Phase::Initialize | Phase::Stalled(_)) => {
-                self.settings.priority = priority;
-                phase
-            }
         };
         self.check();
     }
@@ -246,8 +249,49 @@ impl Machine {
         matches!(self.hold, Hold::HandedOver)
     }
 
+    /// Active, or a Backup that only lacks the consent of its sync group.
+    pub fn wants_address(&self) -> bool {
+        match &self.phase {
+            Phase::Initialize => false,
+            Phase::Backup(backup) => backup.awaits_consent,
+            Phase::Active(_) | Phase::Stalled(_) => true,
+        }
+    }
+
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Takes new settings without leaving the state: a changed priority causes no gap, an added address no second
+    /// Active. Drain [`Machine::poll`] afterwards. VRID, family and version must be the same; the caller removes
+    /// addresses that are no longer listed.
+    pub fn reconfigure(&mut self, now: Time, settings: Settings, lease: Duration) {
+        debug_assert!((settings.vrid, settings.family) == (self.settings.vrid, self.settings.family));
+        if settings == self.settings && lease == self.lease {
+            return;
+        }
+        self.notice_stall(now);
+        let old = std::mem::replace(&mut self.settings, settings);
+        let old_lease = std::mem::replace(&mut self.lease, lease);
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Initialize) {
+            Phase::Initialize => Phase::Initialize,
+            Phase::Backup(mut backup) => {
+                backup.interval =
+                    if backup.heard.is_some() { self.learned(backup.interval) } else { self.settings.advert_interval };
+                self.reconsider(backup, now)
+            }
+            Phase::Active(active) => self.refit(active, now, &old, old_lease),
+            Phase::Stalled(mut stalled) => {
+                stalled.active = stalled.active.rescheduled(&self.settings, lease);
+                Phase::Stalled(stalled)
+            }
+        };
+        self.check();
+    }
+
+    /// [`Machine::reconfigure`] with another priority.
+    pub fn set_priority(&mut self, now: Time, priority: Priority) {
+        self.reconfigure(now, Settings { priority, ..self.settings.clone() }, self.lease);
     }
 
     /// Leaves Initialize: the owner becomes Active at once, everybody else listens first (RFC 9568 §6.4.1).
@@ -355,7 +399,7 @@ fn outranks(priority: Priority, source: IpAddr, own_priority: Priority, own_sour
     (priority, source) > (own_priority, own_source)
 }
 
-/// Whether a Backup takes the address from a living Active.
+/// Whether a Backup takes the address from a living Active. The owner (255) always does (RFC 9568 §6.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preempt {
     /// Only from an Active that says it is degraded (priority at most [`DEGRADED_MAX`]). Lyre's default: healthy
@@ -372,6 +416,8 @@ pub const DEGRADED_MAX: Priority = Priority(9);
 pub struct Settings {
     pub vrid: Vrid,
     pub family: Family,
+    /// Decides the skew time here, and what the codec speaks.
+    pub version: Version,
     /// 1..=254, or 255 for the owner of the addresses. Values up to [`DEGRADED_MAX`] read as degraded to a Lyre peer.
     pub priority: Priority,
     pub advert_interval: Centis,
@@ -386,6 +432,19 @@ impl Settings {
     /// The advert that [`Action::Send`] with this priority asks for.
     pub fn advert(&self, priority: Priority) -> Advert {
         Advert { vrid: self.vrid, priority, interval: self.advert_interval, addresses: self.addresses.clone() }
+    }
+
+    /// What a Backup of this priority waits beyond the last missed advert.
+    pub fn skew_time(&self, priority: Priority, interval: Centis) -> Duration {
+        match self.version {
+            Version::V2 => skew_time_v2(priority),
+            Version::V3 => skew_time(priority, interval),
+        }
+    }
+
+    /// What a Backup of this priority waits in all.
+    pub fn active_down_interval(&self, priority: Priority, interval: Centis) -> Duration {
+        interval.duration() * u32::from(self.down_adverts) + self.skew_time(priority, interval)
     }
 }
 
@@ -405,6 +464,10 @@ pub enum Input<'a> {
     HandOver,
     /// Take part again after `HandOver`.
     Resume,
+    /// Sync group: another member lost its address. Like `HandOver`, but without staying out afterwards.
+    Yield,
+    /// Sync group: whether all members want their address. While not, a Backup whose timer expires waits.
+    Consent(bool),
     /// Somebody else removed one of our virtual addresses from the interface.
     AddressLost,
     /// At start: our virtual addresses are already on the interface (we crashed while Active).
@@ -464,7 +527,12 @@ pub enum Event {
     Stalled {
         late: Duration,
     },
-    /// Nobody took the address we offered by [`Input::HandOver`]; we stay Active.
+    /// Two routers claim to own the addresses; the one with the higher source address stays, as long as the other
+    /// gives way at all.
+    TwoOwners {
+        source: IpAddr,
+    },
+    /// Nobody took the address we offered by [`Input::HandOver`] or [`Input::Yield`]; we stay Active.
     HandOverRefused,
     /// An advert came from our own address: a duplicate node address, or our own frame looped back.
     AddressConflict {

@@ -91,6 +91,13 @@ pub fn skew_time(priority: Priority, interval: Centis) -> Duration {
     Duration::from_nanos(nanos)
 }
 
+/// `(256 - priority) / 256` seconds, whatever the interval (RFC 3768 §6.1).
+pub fn skew_time_v2(priority: Priority) -> Duration {
+    skew_time(priority, SECOND)
+}
+
+const SECOND: Centis = Centis(100);
+
 /// `down_adverts * interval + skew` (RFC 9568 §6.1 with its 3 as a parameter).
 pub fn active_down_interval(priority: Priority, interval: Centis, down_adverts: u8) -> Duration {
     interval.duration() * u32::from(down_adverts) + skew_time(priority, interval)

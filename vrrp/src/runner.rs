@@ -37,11 +37,11 @@ impl Speaker {
     pub fn start(routers: Vec<Router>, host: Box<dyn Host>, options: Options) -> Result<Handle, StartError> {
         check_capabilities()?;
         let monitor = Monitor::open().map_err(StartError::Resource)?;
-        let stations =
-            routers.into_iter().map(open_station).collect::<Result<Vec<_>, _>>().map_err(StartError::Link)?;
+        let open = |router| open_station(router, options.realtime_priority);
+        let stations = routers.into_iter().map(open).collect::<Result<Vec<_>, _>>().map_err(StartError::Link)?;
         let mailbox = Arc::new(Mailbox::new().map_err(StartError::Resource)?);
         let journal = Journal::start().map_err(StartError::Resource)?;
-        let mut rounds = Rounds::new(stations, host, monitor, Arc::clone(&mailbox), journal);
+        let mut rounds = Rounds::new(stations, host, monitor, Arc::clone(&mailbox), journal, options.clone());
         rounds.publish(); // so that the first look at the status already finds every router
         let run = move || {
             if let Some(priority) = options.realtime_priority {
@@ -198,8 +198,10 @@ pub struct Drops {
     pub kind: u64,
     /// "RouterChecksumErrors" (IPv6: the kernel drops those before us, uncounted)
     pub checksum: u64,
-    /// "StatisticsAdvIntervalErrors": interval zero.
+    /// "StatisticsAdvIntervalErrors": interval zero; version 2: another than ours.
     pub interval: u64,
+    /// Version 2: RFC 2787 "StatsInvalidAuthType" and "StatsAuthFailures".
+    pub authentication: u64,
     /// "StatisticsAddressListErrors": no addresses, or not sent to the group.
     pub address_list: u64,
     /// The sender's address cannot be a node's.
@@ -255,9 +257,11 @@ fn check_capabilities() -> Result<(), StartError> {
     Ok(())
 }
 
-fn open_station(router: Router) -> Result<Station<LinuxLink>, LinkError> {
+/// Leases are renewed one step below the adverts.
+fn open_station(router: Router, realtime_priority: Option<u8>) -> Result<Station<LinuxLink>, LinkError> {
+    let below = realtime_priority.map(|priority| priority.saturating_sub(1).max(1));
     let is_owner = router.settings.priority == Priority::OWNER;
     let settings = &router.settings;
-    let link = LinuxLink::open(&router.interface, settings.family, &router.addresses, router.lease, is_owner)?;
+    let link = LinuxLink::open(&router.interface, settings.family, &router.addresses, router.lease, is_owner, below)?;
     Ok(Station::new(router, link))
 }

@@ -7,7 +7,7 @@ mod wire;
 use lyre_vrrp::link::linux::clock::now;
 use lyre_vrrp::machine::{Event, Health, Preempt, Settings, State};
 use lyre_vrrp::packet::Family;
-use lyre_vrrp::params::{Centis, Priority, Time, Vrid};
+use lyre_vrrp::params::{Centis, Priority, Time, Version, Vrid};
 use lyre_vrrp::runner::{Command, Handle, Host, Options, Router, Speaker};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -62,6 +62,7 @@ fn start(node: &Node, priority: u8) -> Handle {
     let settings = Settings {
         vrid: Vrid::new(51).unwrap(),
         family: Family::V4,
+        version: Version::V3,
         priority: Priority(priority),
         advert_interval: Centis::new(1).unwrap(),
         down_adverts: 3,

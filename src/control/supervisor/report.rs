@@ -202,8 +202,9 @@ fn counters(counters: &Counters) -> RouterCounters {
 }
 
 /// By reason; no rest pattern, so that a new reason is not forgotten here.
-fn drops(drops: &Drops) -> [(&'static str, u64); 10] {
-    let Drops { vrid, length, ttl, version, kind, checksum, interval, address_list, source, ip } = *drops;
+fn drops(drops: &Drops) -> [(&'static str, u64); 11] {
+    let Drops { vrid, length, ttl, version, kind, checksum, interval, address_list, source, ip, authentication } =
+        *drops;
     [
         ("vrid", vrid),
         ("length", length),
@@ -215,6 +216,7 @@ fn drops(drops: &Drops) -> [(&'static str, u64); 10] {
         ("address_list", address_list),
         ("source", source),
         ("ip", ip),
+        ("authentication", authentication),
     ]
 }
 

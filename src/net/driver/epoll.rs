@@ -13,7 +13,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -42,12 +42,13 @@ struct Readiness {
 
 impl Epoll {
     pub(super) fn start() -> io::Result<Rc<Epoll>> {
+        let interest = Interest::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let driver = Rc::new(Epoll {
-            interest: Interest::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
+            parking: Parking::on_readable(interest.0.try_clone()?),
+            interest,
             ready: RefCell::new(Slab::new()),
             events: RefCell::new(vec![EpollEvent::empty(); BATCH]),
             pool: HeapPool::new(),
-            parking: Parking::new(),
         });
         glommio::spawn_local(run(driver.clone())).detach();
         Ok(driver)
@@ -143,7 +144,7 @@ async fn run(driver: Rc<Epoll>) {
             continue;
         }
         clock::release();
-        if let Err(error) = driver.parking.wait(driver.interest.0.as_fd()).await {
+        if let Err(error) = driver.parking.wait().await {
             // Out of descriptors: look again soon instead of sleeping.
             tracing::warn!(%error, "event loop cannot sleep");
             glommio::timer::sleep(Duration::from_millis(1)).await;
@@ -292,24 +293,6 @@ impl Socket {
             Ok(None) => self.handle.wait_writable(cx),
             Err(error) => Poll::Ready(Err(error)),
         }
-    }
-
-    pub(super) async fn send(&self, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
-        let result = self.send_all(&buffer).await;
-        (result, buffer)
-    }
-
-    pub(super) async fn send_chunk(&self, chunk: Chunk) -> io::Result<()> {
-        self.send_all(&chunk).await
-    }
-
-    async fn send_all(&self, bytes: &[u8]) -> io::Result<()> {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let sent = poll_fn(|cx| self.poll_send(cx, rest)).await?;
-            rest = rest.get(sent..).unwrap_or(&[]);
-        }
-        Ok(())
     }
 
     fn poll_connected(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {

@@ -1,5 +1,9 @@
 //! The driver on an own io_uring: multishot accept and receive, sends as ring entries, one `io_uring_enter` a turn.
 //!
+//! Completion work runs only inside our own enter (DEFER_TASKRUN), never in between: what a multishot receive can take
+//! in before its cancel is seen stays bounded. Polling the ring's descriptor misses deferred work, so the loop sleeps on
+//! an eventfd, which the kernel signals only while the loop sleeps.
+//!
 //! Ownership: whatever the kernel may touch (a vector being sent, an address being connected to) lives in the slab
 //! entry of its socket until the final completion; tasks hold keys, never pointers. A closed socket's entry, and with
 //! it the descriptor, goes away with its last completion. A dropped future leaves its operation behind: received
@@ -20,11 +24,13 @@ use super::slab::{Key, Slab};
 use crate::net::clock;
 use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{IoUring, opcode, squeue};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
+use std::sync::atomic::{Ordering, fence};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -93,7 +99,7 @@ impl Completion {
 
 impl Ring {
     pub(super) fn start(buffers: Option<u16>) -> io::Result<Rc<Ring>> {
-        let uring = set_up()?;
+        let mut uring = set_up()?;
         let arena = Rc::new(Arena::new(buffers.unwrap_or(BUFFERS))?);
         let (address, entries) = arena.offers();
         // SAFETY: the arena's mapping is page aligned, holds `entries` entries and outlives the ring: both are
@@ -101,6 +107,9 @@ impl Ring {
         unsafe { uring.submitter().register_buf_ring_with_flags(address, entries, arena::GROUP, 0) }
             .map_err(|error| explain("provided buffer rings", error))?;
         arena.offer_all();
+        let eventfd = OwnedFd::from(EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?);
+        uring.submitter().register_eventfd(eventfd.as_raw_fd())?;
+        uring.completion().disable_eventfd();
         let ring = Rc::new(Ring {
             uring: RefCell::new(uring),
             backlog: RefCell::new(VecDeque::new()),
@@ -108,7 +117,7 @@ impl Ring {
             listeners: RefCell::new(Slab::new()),
             arena,
             pool: HeapPool::new(),
-            parking: Parking::new(),
+            parking: Parking::on_event(eventfd),
             operations: Cell::new(0),
             starved: Cell::new(0),
         });
@@ -208,6 +217,27 @@ impl Ring {
         count
     }
 
+    /// Turns the alarm on, unless there is work already. With the alarm off, completions cost no signal.
+    fn may_sleep(&self) -> bool {
+        let mut uring = self.uring.borrow_mut();
+        uring.completion().enable_eventfd();
+        // Either the kernel sees the alarm on, or we see its work.
+        fence(Ordering::SeqCst);
+        let submissions = uring.submission();
+        let has_work = !submissions.is_empty() || submissions.taskrun() || submissions.cq_overflow();
+        drop(submissions);
+        let completions = uring.completion();
+        if has_work || !completions.is_empty() {
+            completions.disable_eventfd();
+            return false;
+        }
+        true
+    }
+
+    fn wake_up(&self) {
+        self.uring.borrow_mut().completion().disable_eventfd();
+    }
+
     fn complete(&self, completion: Completion) {
         let Some((key, op)) = op_of(completion.word) else { return };
         if !matches!(op, Op::Cancel | Op::CancelAccept) && completion.is_final() {
@@ -238,17 +268,16 @@ impl Drop for Ring {
 
 /// The loop: lives as long as its executor.
 async fn run(ring: Rc<Ring>) {
-    let fd = ring.uring.borrow().as_raw_fd();
-    // SAFETY: the ring and its descriptor live as long as `ring`, which this task holds to its end.
-    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     loop {
         clock::refresh();
-        if ring.turn() || !super::may_sleep() {
+        if ring.turn() || !super::may_sleep() || !ring.may_sleep() {
             glommio::executor().yield_now().await;
             continue;
         }
         clock::release();
-        if let Err(error) = ring.parking.wait(fd.as_fd()).await {
+        let slept = ring.parking.wait().await;
+        ring.wake_up();
+        if let Err(error) = slept {
             // Out of descriptors: look again soon instead of sleeping.
             tracing::warn!(%error, "ring loop cannot sleep");
             glommio::timer::sleep(Duration::from_millis(1)).await;
@@ -259,7 +288,7 @@ async fn run(ring: Rc<Ring>) {
 fn set_up() -> io::Result<IoUring> {
     let uring = IoUring::builder()
         .setup_cqsize(COMPLETIONS)
-        .setup_coop_taskrun()
+        .setup_defer_taskrun()
         .setup_taskrun_flag()
         .setup_single_issuer()
         .setup_submit_all()

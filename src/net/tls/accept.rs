@@ -75,6 +75,7 @@ fn take_in(
     result
 }
 
+/// Allowances of the current turn, and who waits for the next.
 #[derive(Default)]
 struct Turns {
     started: usize,
@@ -137,4 +138,38 @@ async fn grant_turns() {
         granted.into_iter().for_each(Waker::wake);
     }
     drop(awake);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    #[test]
+    fn at_most_four_handshakes_start_in_one_turn_and_all_do_in_order() {
+        glommio::LocalExecutor::default().run(async {
+            let started = Rc::new(RefCell::new(Vec::new()));
+            let tasks: Vec<_> = (0..50)
+                .map(|n| {
+                    let started = started.clone();
+                    glommio::spawn_local(async move {
+                        turn().await;
+                        started.borrow_mut().push(n);
+                    })
+                })
+                .collect();
+            let most = Rc::new(Cell::new(0));
+            while started.borrow().len() < 50 {
+                let before = started.borrow().len();
+                glommio::executor().yield_now().await;
+                most.set(most.get().max(started.borrow().len() - before));
+            }
+            for task in tasks {
+                task.await;
+            }
+            assert!(most.get() <= STARTS_PER_TURN, "{} in one turn", most.get());
+            assert!(started.borrow().is_sorted());
+        });
+    }
 }

@@ -1,4 +1,4 @@
-//! A TLS session over a socket, with the contract of [`Socket`](crate::net::driver::Socket): ordered, cancel-safe
+//! A TLS session over a socket, with the contract of `Socket`: ordered, cancel-safe
 //! receives, one send at a time. A dropped send may have sent half a record: then only abort or drop make sense.
 
 use super::session::{Session, broken, sealed_bytes_max};

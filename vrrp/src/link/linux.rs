@@ -5,12 +5,14 @@
 pub mod clock;
 pub mod netlink;
 pub mod realtime;
+mod renewal;
 mod sockets;
 
 use crate::link::{Change, Datagram, Link, LinkError, Survey};
 use crate::packet::Family;
 use ipnet::IpNet;
 use netlink::{Assigned, Holding, Netlink};
+use renewal::Renewal;
 use sockets::{AdvertReceiver, AdvertSender, FrameSender};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -36,6 +38,7 @@ pub struct LinuxLink {
     /// The virtual addresses are the node's own (priority 255), so they may be the source.
     is_owner: bool,
     netlink: Netlink,
+    renewal: Renewal,
     /// Of the last survey; addresses can be dropped from an interface that is down.
     index: Option<u32>,
     holdings: Vec<Holding>,
@@ -53,21 +56,25 @@ struct Sockets {
 }
 
 impl LinuxLink {
-    /// No socket to the network is opened before the first survey.
+    /// No socket to the network is opened before the first survey. `renewal_priority` is the real-time priority of the
+    /// thread that renews leases.
     pub fn open(
         interface: &str,
         family: Family,
         addresses: &[IpNet],
         lease: Duration,
         is_owner: bool,
+        renewal_priority: Option<u8>,
     ) -> Result<LinuxLink, LinkError> {
+        let failed = |operation| move |cause: io::Error| LinkError::new(operation, interface, cause);
         Ok(LinuxLink {
             interface: interface.to_owned(),
             family,
             addresses: addresses.to_vec(),
             lease,
             is_owner,
-            netlink: Netlink::open().map_err(|cause| LinkError::new("open netlink", interface, cause))?,
+            netlink: Netlink::open().map_err(failed("open netlink"))?,
+            renewal: Renewal::start(renewal_priority).map_err(failed("start the thread that renews leases"))?,
             index: None,
             holdings: Vec::with_capacity(addresses.len()),
             assigned: Vec::with_capacity(16),
@@ -162,6 +169,10 @@ impl Link for LinuxLink {
 
     fn hold_addresses(&mut self) -> Result<(), LinkError> {
         const OPERATION: &str = "add the virtual addresses";
+        let mut plan = self.renewal.plan();
+        plan.index = self.index;
+        plan.holdings.clone_from(&self.holdings);
+        plan.lease = self.lease;
         let result = match self.index {
             Some(index) => self.netlink.hold_addresses(index, &self.holdings, self.lease),
             None => Err(io::Error::from_raw_os_error(libc::ENODEV)),
@@ -169,7 +180,14 @@ impl Link for LinuxLink {
         result.map_err(|cause| LinkError::new(OPERATION, &self.interface, cause))
     }
 
+    fn renew_addresses(&mut self) -> Result<(), LinkError> {
+        let renewed = self.renewal.request();
+        renewed.map_err(|cause| LinkError::new("renew the lease of the virtual addresses", &self.interface, cause))
+    }
+
     fn drop_addresses(&mut self) -> Result<(), LinkError> {
+        let mut plan = self.renewal.plan();
+        plan.index = None;
         let Some(index) = self.index else { return Ok(()) };
         match self.netlink.drop_addresses(index, &self.addresses) {
             Err(cause) if cause.raw_os_error() == Some(libc::ENODEV) => Ok(()),

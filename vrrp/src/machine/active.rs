@@ -2,9 +2,9 @@
 
 use super::announcing::Announcing;
 use super::backup::Backup;
-use super::{Action, Event, Health, Hold, LONELY_DOWN_INTERVALS, Machine, Phase, Reason, State, outranks};
+use super::{Action, Event, Health, Hold, LONELY_DOWN_INTERVALS, Machine, Phase, Reason, Settings, State, outranks};
 use crate::packet::Advert;
-use crate::params::{Centis, Priority, Time, active_down_interval};
+use crate::params::{Centis, Priority, Time};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -18,14 +18,29 @@ pub(super) struct Active {
     pub(super) next_advert: Time,
     /// One more copy of a release shortly after the first: a single lost frame would cost three intervals.
     repeat: Option<Time>,
-    /// Since when a planned hand-over waits for its taker.
-    pub(super) handing_over: Option<Time>,
+    /// We advertise 0 although we could serve, and wait for a taker.
+    pub(super) offer: Option<Offer>,
     announcing: Announcing,
     /// When the lease has to be extended; `None` without a lease.
     pub(super) refresh: Option<Time>,
+    /// The other owner that does not give way.
+    rival: Option<Rival>,
     /// When our addresses were removed by somebody else, oldest first; at most [`LOSSES_MAX`], none older than
     /// [`LOSS_WINDOW`].
     losses: Vec<Time>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Offer {
+    since: Time,
+    /// Planned: we stay out afterwards.
+    is_planned: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Rival {
+    since: Time,
+    last: Time,
 }
 
 /// An Active that woke up after [`Machine::danger`]: it may have been replaced.
@@ -62,22 +77,36 @@ impl Active {
             sent: now,
             next_advert: now.plus(interval.duration()),
             repeat: None,
-            handing_over: None,
+            offer: None,
+            rival: None,
             announcing: Announcing::burst(now),
             refresh: next_refresh(now, lease),
             losses: Vec::new(),
         }
+    }
+
+    /// An earlier offer stands; a planned one makes it planned.
+    pub(super) fn make_offer(&mut self, now: Time, is_planned: bool) {
+        let offer = self.offer.get_or_insert(Offer { since: now, is_planned });
+        offer.is_planned |= is_planned;
+    }
+
+    /// With the timers of new settings, counted from the last advert.
+    pub(super) fn rescheduled(mut self, settings: &Settings, lease: Duration) -> Active {
+        self.next_advert = self.sent.plus(settings.advert_interval.duration());
+        self.refresh = next_refresh(self.sent, lease);
+        self
     }
 }
 
 impl Machine {
     /// What an Active puts into its adverts.
     pub(super) fn advertised(&self, active: &Active) -> Priority {
-        if active.handing_over.is_some() { Priority::RELEASE } else { self.own_priority() }
+        if active.offer.is_some() { Priority::RELEASE } else { self.own_priority() }
     }
 
     pub(super) fn active_deadline(&self, active: &Active) -> Time {
-        let give_up = active.handing_over.map(|since| since.plus(self.offer_window()));
+        let give_up = active.offer.map(|offer| offer.since.plus(self.offer_window()));
         [Some(active.announcing.deadline()), active.refresh, active.repeat, give_up]
             .into_iter()
             .flatten()
@@ -85,8 +114,8 @@ impl Machine {
     }
 
     pub(super) fn tick_active(&mut self, mut active: Active, now: Time) -> Phase {
-        if active.handing_over.is_some_and(|since| now >= since.plus(self.offer_window())) {
-            active.handing_over = None;
+        if active.offer.is_some_and(|offer| now >= offer.since.plus(self.offer_window())) {
+            active.offer = None;
             self.push(Action::Report(Event::HandOverRefused));
             self.send(&mut active, now);
         }
@@ -130,12 +159,22 @@ impl Machine {
             return Phase::Active(active);
         }
         if outranks(advert.priority, source, mine, active.source) {
-            let reason = match (active.handing_over, self.health) {
-                (Some(_), _) => Reason::HandedOver,
-                (None, Health::Unable) => Reason::Yielded,
+            let reason = match (active.offer, self.health) {
+                (Some(Offer { is_planned: true, .. }), _) => Reason::HandedOver,
+                (Some(Offer { is_planned: false, .. }), _) | (None, Health::Unable) => Reason::Yielded,
                 (None, Health::Able | Health::Degraded) => Reason::Outranked,
             };
+            if advert.priority == Priority::OWNER && mine == Priority::OWNER {
+                self.push(Action::Report(Event::TwoOwners { source }));
+            }
             return Phase::Backup(self.step_down(active, advert, source, received, reason));
+        }
+        if advert.priority == Priority::OWNER {
+            // We are the other owner, with the higher address.
+            self.push(Action::Report(Event::TwoOwners { source }));
+            if self.is_stubborn(&mut active, advert.interval, received) {
+                return Phase::Backup(self.step_down(active, advert, source, received, Reason::Outranked));
+            }
         }
         self.answer(&mut active, now, received);
         if active.announcing.contest(now) {
@@ -143,6 +182,19 @@ impl Machine {
         }
         self.push(Action::Report(Event::LosingAdvert { source, priority: advert.priority }));
         Phase::Active(active)
+    }
+
+    /// Whether a second owner of lower address goes on after it had the time to hear two of our adverts, and 1.2 of the
+    /// longer interval to yield: then it never will, and one of us has to be the wiser.
+    fn is_stubborn(&self, active: &mut Active, interval: Centis, received: Time) -> bool {
+        let ours = self.settings.advert_interval.duration();
+        let longer = ours.max(interval.duration());
+        let rival = active.rival.get_or_insert(Rival { since: received, last: received });
+        if received.since(rival.last) > longer * 3 {
+            rival.since = received;
+        }
+        rival.last = received;
+        received.since(rival.since) >= ours * 2 + longer * 6 / 5
     }
 
     /// Tells a loser who is Active: at once, unless our last advert already did or went out within a quarter of an
@@ -156,7 +208,7 @@ impl Machine {
 
     /// The loser's side: the addresses go before anything else, and nothing is announced.
     fn step_down(&mut self, active: Active, advert: &Advert, from: IpAddr, received: Time, reason: Reason) -> Backup {
-        if active.handing_over.is_some() {
+        if active.offer.is_some_and(|offer| offer.is_planned) {
             self.hold = Hold::HandedOver;
         }
         self.push(Action::Withdraw);
@@ -171,23 +223,16 @@ impl Machine {
         Phase::Active(active)
     }
 
-    pub(super) fn change_priority(&mut self, mut active: Active, now: Time, priority: Priority) -> Phase {
+    pub(super) fn offer(&mut self, mut active: Active, now: Time, is_planned: bool) -> Phase {
         let before = self.advertised(&active);
-        self.settings.priority = priority;
+        active.make_offer(now, is_planned);
         self.readvertise(&mut active, now, before);
         Phase::Active(active)
     }
 
-    pub(super) fn hand_over(&mut self, mut active: Active, now: Time) -> Phase {
+    pub(super) fn cancel_offer(&mut self, mut active: Active, now: Time) -> Phase {
         let before = self.advertised(&active);
-        active.handing_over.get_or_insert(now);
-        self.readvertise(&mut active, now, before);
-        Phase::Active(active)
-    }
-
-    pub(super) fn cancel_hand_over(&mut self, mut active: Active, now: Time) -> Phase {
-        let before = self.advertised(&active);
-        active.handing_over = None;
+        active.offer = None;
         self.readvertise(&mut active, now, before);
         Phase::Active(active)
     }
@@ -200,6 +245,26 @@ impl Machine {
         }
         self.send(active, now);
         active.repeat = (after == Priority::RELEASE).then(|| now.plus(RELEASE_REPEAT));
+    }
+
+    /// New settings (see [`Machine::reconfigure`]): what peers can see is told to them at once, so that they wait for
+    /// the new interval; the interface is touched only for new addresses or a new lease.
+    pub(super) fn refit(&mut self, mut active: Active, now: Time, old: &Settings, old_lease: Duration) -> Phase {
+        let new = self.settings.clone();
+        if old.advert(old.priority) != new.advert(new.priority) {
+            self.send(&mut active, now);
+            active = active.rescheduled(&new, self.lease);
+        }
+        let adds_addresses = old.addresses != new.addresses;
+        if adds_addresses || old_lease != self.lease {
+            self.push(Action::Install);
+            active.refresh = next_refresh(now, self.lease);
+        }
+        if adds_addresses && self.advertised(&active) != Priority::RELEASE {
+            self.push(Action::Announce);
+            active.announcing = Announcing::burst(now);
+        }
+        Phase::Active(active)
     }
 
     /// Peers know us by our source address: the new one is advertised at once.
@@ -239,13 +304,13 @@ impl Machine {
 
     /// Silence after which another node may have become Active: the down interval of the fastest possible Backup.
     fn danger(&self) -> Duration {
-        active_down_interval(FASTEST_BACKUP, self.settings.advert_interval, self.settings.down_adverts)
+        self.settings.active_down_interval(FASTEST_BACKUP, self.settings.advert_interval)
     }
 
     /// How long a planned hand-over waits for somebody to take the address.
     fn offer_window(&self) -> Duration {
         let Machine { settings, .. } = self;
-        active_down_interval(settings.priority, settings.advert_interval, settings.down_adverts) * LONELY_DOWN_INTERVALS
+        settings.active_down_interval(settings.priority, settings.advert_interval) * LONELY_DOWN_INTERVALS
     }
 
     /// Before any input is looked at: an Active that was silent for too long does nothing before it has listened.
@@ -281,7 +346,8 @@ impl Machine {
         // back would break every connection a second time. With preemption on, the ordinary rules of a Backup follow.
         let is_newer = received > active.sent;
         if is_newer || outranks(advert.priority, source, self.advertised(active), active.source) {
-            let reason = if active.handing_over.is_some() { Reason::HandedOver } else { Reason::Stalled };
+            let is_planned = active.offer.is_some_and(|offer| offer.is_planned);
+            let reason = if is_planned { Reason::HandedOver } else { Reason::Stalled };
             let mut backup = self.step_down(stalled.active, advert, source, received, reason);
             backup.listen_on(now);
             return Phase::Backup(backup);

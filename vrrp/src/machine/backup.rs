@@ -6,8 +6,9 @@ use super::{
     Reason, State,
 };
 use crate::packet::Advert;
-use crate::params::{Centis, Priority, Time, active_down_interval, skew_time};
+use crate::params::{Centis, Priority, Time};
 use std::net::IpAddr;
+use std::time::Duration;
 
 #[derive(Debug, Clone)]
 pub(super) struct Backup {
@@ -29,6 +30,8 @@ pub(super) struct Backup {
     not_before: Time,
     /// Woke up late in this silence and granted it one more interval already.
     has_listened: bool,
+    /// The timer expired, but the sync group does not consent.
+    pub(super) awaits_consent: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +68,7 @@ impl Backup {
             preempts: false,
             not_before: Time::default(),
             has_listened: false,
+            awaits_consent: false,
         }
     }
 
@@ -76,6 +80,7 @@ impl Backup {
         self.relief = None;
         self.preempts = false;
         self.has_listened = false;
+        self.awaits_consent = false;
     }
 
     /// After a sleep: silence counts only from `now` on, for one interval at least. The receive queue may have
@@ -119,10 +124,16 @@ impl Machine {
         self.drop_leftover();
         let peer = Peer { source, priority: advert.priority };
         match self.judge(&mut backup, now, peer, received) {
-            Verdict::Accept => backup.accept(received, self.learned(advert.interval), peer),
+            Verdict::Accept => {
+                backup.accept(received, self.learned(advert.interval), peer);
+                if now.since(received) >= backup.interval.duration() {
+                    backup.listen_on(now);
+                }
+            }
             Verdict::Relieve => {
                 backup.heard = Some(peer);
                 backup.heard_at = backup.heard_at.max(received);
+                backup.interval = self.learned(advert.interval);
                 backup.relief.get_or_insert(Relief { since: received, reason: Reason::Preempted });
             }
             Verdict::Discard => {
@@ -142,7 +153,8 @@ impl Machine {
             let known = backup.heard.is_none() || backup.knows(peer.source);
             return if known { Verdict::Relieve } else { Verdict::Discard };
         }
-        match self.settings.preempt {
+        let preempt = if mine == Priority::OWNER { Preempt::After(Duration::ZERO) } else { self.settings.preempt };
+        match preempt {
             Preempt::Never => Verdict::Accept,
             Preempt::After(_) if peer.priority >= mine => {
                 backup.lower_since = None;
@@ -175,6 +187,27 @@ impl Machine {
             self.push(Action::Report(Event::Stalled { late }));
             return Phase::Backup(backup);
         }
+        if !self.has_consent {
+            backup.awaits_consent = true;
+            return Phase::Backup(backup);
+        }
+        self.succeed(backup, now)
+    }
+
+    /// The sync group's word. Given while we wait for it, it is the moment to take over.
+    pub(super) fn hear_consent(&mut self, mut backup: Backup, now: Time, consent: bool) -> Phase {
+        self.has_consent = consent;
+        if consent && std::mem::take(&mut backup.awaits_consent) && self.is_due(&backup, now) {
+            return self.succeed(backup, now);
+        }
+        Phase::Backup(backup)
+    }
+
+    fn is_due(&self, backup: &Backup, now: Time) -> bool {
+        self.health != Health::Unable && self.backup_deadline(backup).is_some_and(|deadline| deadline <= now)
+    }
+
+    fn succeed(&mut self, backup: Backup, now: Time) -> Phase {
         let reason = match backup.relief {
             Some(relief) => relief.reason,
             None if backup.preempts => Reason::Preempted,
@@ -186,6 +219,7 @@ impl Machine {
     /// After a change of health or hold. A timer that expired while we could not act fires after the skew time, so that
     /// nodes that recover together keep their order.
     pub(super) fn reconsider(&self, mut backup: Backup, now: Time) -> Phase {
+        backup.awaits_consent = false;
         let is_degraded = backup.heard.is_some_and(|peer| peer.priority <= DEGRADED_MAX);
         let relieves = self.is_ready(now) && is_degraded && self.own_priority() > DEGRADED_MAX;
         match backup.relief {
@@ -202,17 +236,24 @@ impl Machine {
 
     /// When the Active counts as gone, if we then take over at all.
     pub(super) fn backup_deadline(&self, backup: &Backup) -> Option<Time> {
+        if backup.awaits_consent {
+            return None;
+        }
         let priority = self.own_priority();
-        let down = active_down_interval(priority, backup.interval, self.settings.down_adverts);
+        let down = self.settings.active_down_interval(priority, backup.interval);
         let ordinary = match backup.relief {
-            Some(relief) => relief.since.plus(skew_time(priority, backup.interval)),
+            Some(relief) => relief.since.plus(self.settings.skew_time(priority, backup.interval)),
             None => backup.heard_at.plus(down),
         };
         let lonely = backup.heard_at.plus(down * LONELY_DOWN_INTERVALS);
         let due = match (self.health, self.hold) {
             (Health::Unable, _) => self.leftover.then(|| backup.heard_at.plus(down)),
             (Health::Able | Health::Degraded, Hold::None) => Some(ordinary),
-            (Health::Able | Health::Degraded, Hold::HandedOver) => Some(lonely),
+            (Health::Able | Health::Degraded, Hold::HandedOver) => Some(match backup.relief {
+                // An offer is meant for us too, but those not held come first.
+                Some(Relief { since, reason: Reason::Released }) => lonely.min(since.plus(down)),
+                Some(_) | None => lonely,
+            }),
             (Health::Able | Health::Degraded, Hold::Flapping { until }) => Some(ordinary.max(until).min(lonely)),
         };
         due.map(|due| due.max(backup.not_before))
@@ -236,7 +277,7 @@ impl Machine {
         Phase::Active(Active::started(now, source, self.settings.advert_interval, self.lease))
     }
 
-    fn learned(&self, interval: Centis) -> Centis {
+    pub(super) fn learned(&self, interval: Centis) -> Centis {
         interval.min(self.settings.advert_interval.times(LEARNED_FACTOR_MAX))
     }
 }

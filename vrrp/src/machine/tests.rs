@@ -27,6 +27,9 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("Initialize", "address lost",       "",                                      "Initialize"),
     ("Initialize", "address found",      "",                                      "Initialize"),
     ("Initialize", "shutdown",           "",                                      "Initialize"),
+    ("Initialize", "yield",              "",                                      "Initialize"),
+    ("Initialize", "consent",            "",                                      "Initialize"),
+    ("Initialize", "no consent",         "",                                      "Initialize"),
 
     ("Backup",     "link up",            "",                                      "Backup"),
     ("Backup",     "link down",          "LinkDown",                              "Initialize"),
@@ -48,6 +51,9 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("Backup",     "address lost",       "",                                      "Backup"),
     ("Backup",     "address found",      "",                                      "Backup"),
     ("Backup",     "shutdown",           "Shutdown",                              "Initialize"),
+    ("Backup",     "yield",              "",                                      "Backup"),
+    ("Backup",     "consent",            "",                                      "Backup"),
+    ("Backup",     "no consent",         "",                                      "Backup"),
 
     ("Active",     "link up",            "",                                      "Active"),
     ("Active",     "link down",          "send 0, withdraw, LinkDown",            "Initialize"),
@@ -69,6 +75,9 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("Active",     "address lost",       "install, announce, restored 1",         "Active"),
     ("Active",     "address found",      "",                                      "Active"),
     ("Active",     "shutdown",           "send 0, withdraw, Shutdown",            "Initialize"),
+    ("Active",     "yield",              "send 0",                                "Active"),
+    ("Active",     "consent",            "",                                      "Active"),
+    ("Active",     "no consent",         "",                                      "Active"),
 
     ("Stalled",    "link up",            "",                                      "Stalled"),
     ("Stalled",    "link down",          "withdraw, LinkDown",                    "Initialize"),
@@ -90,18 +99,21 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("Stalled",    "address lost",       "",                                      "Stalled"),
     ("Stalled",    "address found",      "",                                      "Stalled"),
     ("Stalled",    "shutdown",           "withdraw, Shutdown",                    "Initialize"),
+    ("Stalled",    "yield",              "",                                      "Stalled"),
+    ("Stalled",    "consent",            "",                                      "Stalled"),
+    ("Stalled",    "no consent",         "",                                      "Stalled"),
 ];
 
 const STATES: [&str; 4] = ["Initialize", "Backup", "Active", "Stalled"];
 
 #[rustfmt::skip]
-const INPUTS: [&str; 20] = [
+const INPUTS: [&str; 23] = [
     "link up", "link down",
     "higher", "equal, higher IP", "equal, lower IP", "lower", "degraded",
     "release by known", "release by other", "own address",
     "tick early", "tick due",
     "able", "degraded health", "unable",
-    "hand over", "resume", "address lost", "address found", "shutdown",
+    "hand over", "resume", "address lost", "address found", "shutdown", "yield", "consent", "no consent",
 ];
 
 #[test]
@@ -150,6 +162,19 @@ fn an_advert_that_was_received_before_one_already_read_does_not_move_the_timer_b
     let deadline = node.machine.deadline();
     node.hear_at(NEXT, 201, early);
     assert_eq!(node.machine.deadline(), deadline);
+}
+
+/// Found by `lan.rs`, seed 88: a full socket buffer keeps the oldest adverts, and the silence after them is not one.
+#[test]
+fn an_advert_read_an_interval_late_proves_a_sleep_and_the_backup_listens_before_it_takes_over() {
+    let mut node = Node::in_state("Backup");
+    let received = node.now;
+    node.pass(350);
+    node.hear_at(NEXT, 201, received);
+    assert_eq!(node.machine.deadline(), Some(node.now.plus(INTERVAL.duration())));
+    assert_eq!(node.tick(), "");
+    node.sleep();
+    assert_eq!(node.tick(), "send 200, install, announce, ActiveDown");
 }
 
 #[test]
@@ -754,6 +779,176 @@ fn the_owner_is_active_at_once() {
 }
 
 #[test]
+fn the_owner_takes_its_address_back_from_any_backup_whatever_preempt_says() {
+    let mut node = Node::with(settings(255), LEASE);
+    node.health(Health::Unable);
+    node.give("link up");
+    node.hear(BEFORE, 254);
+    node.health(Health::Able);
+    let deadline = node.machine.deadline();
+    for _ in 0..3 {
+        node.pass(90);
+        node.hear(BEFORE, 254);
+        assert_eq!(node.machine.deadline(), deadline);
+    }
+    node.sleep();
+    assert_eq!(node.tick(), "send 255, install, announce, Preempted");
+}
+
+#[test]
+fn of_two_owners_the_one_with_the_lower_address_steps_back() {
+    let mut node = Node::with(settings(255), LEASE);
+    node.give("link up");
+    assert_eq!(node.hear(NEXT, 255), "two owners, withdraw, Outranked");
+    for _ in 0..50 {
+        node.pass(100);
+        assert_eq!(node.hear(NEXT, 255), "");
+        assert_eq!(node.tick(), "");
+    }
+}
+
+#[test]
+fn the_higher_owner_waits_two_adverts_and_1_2_intervals_before_it_gives_way_to_a_stubborn_one() {
+    let mut node = Node::with(settings(255), LEASE);
+    node.give("link up");
+    let mut heard_ms = Vec::new();
+    while node.machine.state() == State::Active {
+        node.pass(40);
+        assert!(node.hear(BEFORE, 255).contains("two owners"));
+        node.tick();
+        heard_ms.push(node.now.since(Time(1_000_000_000)).as_millis());
+    }
+    assert_eq!(heard_ms.last(), Some(&360), "40 + 2 * 100 + 120");
+    node.sleep();
+    assert_eq!(node.tick(), "send 255, install, announce, ActiveDown", "back when the other one is gone");
+}
+
+#[test]
+fn an_owner_that_yields_within_the_grace_is_not_given_way_to_later() {
+    let mut node = Node::with(settings(255), LEASE);
+    node.give("link up");
+    for _ in 0..10 {
+        node.live(Duration::from_secs(10));
+        node.hear(BEFORE, 255);
+        assert_eq!(node.machine.state(), State::Active);
+    }
+}
+
+#[test]
+fn in_version_2_the_skew_time_does_not_depend_on_the_interval() {
+    let v2 = Settings { version: Version::V2, advert_interval: Centis::new(300).unwrap(), ..settings(100) };
+    let mut node = Node::with(v2, LEASE);
+    node.give("link up");
+    let down = Duration::from_secs(9) + Duration::from_micros(609_375);
+    assert_eq!(node.machine.deadline(), Some(node.now.plus(down)));
+}
+
+#[test]
+fn a_held_node_answers_an_offer_after_a_down_interval_so_that_others_come_first() {
+    let mut node = Node::handed_over();
+    node.pass(10);
+    node.hear(BEFORE, 0);
+    assert_eq!(node.machine.deadline(), Some(node.now.plus(node.down())));
+    node.sleep();
+    assert_eq!(node.tick(), "send 200, install, announce, Released");
+}
+
+#[test]
+fn a_timer_that_expires_without_consent_waits_for_it_and_asks_for_no_ticks() {
+    let mut node = Node::in_state("Backup");
+    node.give("no consent");
+    node.sleep();
+    assert_eq!(node.tick(), "");
+    assert!(node.machine.wants_address());
+    assert_eq!(node.machine.deadline(), None);
+    assert_eq!(node.give("consent"), "send 200, install, announce, ActiveDown");
+}
+
+#[test]
+fn an_advert_ends_the_wait_for_consent() {
+    let mut node = Node::in_state("Backup");
+    node.give("no consent");
+    node.sleep();
+    node.tick();
+    node.hear(NEXT, 201);
+    assert!(!node.machine.wants_address());
+    assert_eq!(node.give("consent"), "");
+    assert_eq!(node.machine.deadline(), Some(node.now.plus(node.down())));
+}
+
+#[test]
+fn a_node_that_cannot_serve_does_not_count_as_wanting_the_address() {
+    let mut node = Node::in_state("Backup");
+    node.give("no consent");
+    node.sleep();
+    node.tick();
+    node.health(Health::Unable);
+    assert!(!node.machine.wants_address());
+    assert_eq!(node.give("consent"), "");
+    assert_eq!(node.machine.state(), State::Backup);
+}
+
+#[test]
+fn after_a_yield_the_node_is_not_held() {
+    let mut node = Node::in_state("Active");
+    assert_eq!(node.give("yield"), "send 0");
+    assert_eq!(node.hear(BEFORE, 100), "withdraw, Yielded");
+    assert!(!node.machine.is_handed_over());
+    assert_eq!(node.machine.deadline(), Some(node.now.plus(node.down())));
+}
+
+#[test]
+fn a_changed_priority_is_advertised_at_once_without_a_gap() {
+    let mut node = Node::in_state("Active");
+    assert_eq!(node.reconfigure(settings(150)), "send 150");
+    assert_eq!(node.machine.deadline().map(|at| at <= node.now.plus(INTERVAL.duration())), Some(true));
+    assert_eq!(node.machine.state(), State::Active);
+}
+
+#[test]
+fn unchanged_settings_do_nothing() {
+    for state in STATES {
+        let mut node = Node::in_state(state);
+        let deadline = node.machine.deadline();
+        assert_eq!(node.reconfigure(settings(200)), "");
+        assert_eq!((node.phase(), node.machine.deadline()), (state, deadline));
+    }
+}
+
+#[test]
+fn an_added_address_is_installed_and_announced_by_the_active_only() {
+    let mut more = settings(200);
+    more.addresses.push(IpAddr::from([10, 0, 0, 101]));
+    assert_eq!(Node::in_state("Active").reconfigure(more.clone()), "send 200, install, announce");
+    assert_eq!(Node::in_state("Backup").reconfigure(more.clone()), "");
+    assert_eq!(Node::in_state("Stalled").reconfigure(more), "");
+}
+
+#[test]
+fn a_longer_interval_is_advertised_at_once_so_that_backups_learn_it_before_they_miss_it() {
+    let slow = Settings { advert_interval: Centis::new(100).unwrap(), ..settings(200) };
+    let mut node = Node::in_state("Active");
+    assert_eq!(node.reconfigure(slow), "send 200");
+    let reconfigured = node.now;
+    node.pass(999);
+    assert_eq!(node.sends(), 0);
+    node.pass(1);
+    assert_eq!(node.sends(), 1);
+    assert_eq!(node.now.since(reconfigured), Duration::from_secs(1));
+}
+
+#[test]
+fn a_backup_that_becomes_slower_to_fire_keeps_the_time_it_has_waited() {
+    let mut node = Node::in_state("Backup");
+    node.hear(NEXT, 201);
+    let heard = node.now;
+    node.pass(50);
+    assert_eq!(node.reconfigure(settings(100)), "");
+    let down = active_down_interval(Priority(100), INTERVAL, 3);
+    assert_eq!(node.machine.deadline(), Some(heard.plus(down)));
+}
+
+#[test]
 fn a_link_that_returns_starts_over_as_backup() {
     let mut node = Node::in_state("Active");
     node.give("link down");
@@ -781,6 +976,7 @@ fn settings(priority: u8) -> Settings {
     Settings {
         vrid: Vrid::new(51).unwrap(),
         family: Family::V4,
+        version: Version::V3,
         priority: Priority(priority),
         advert_interval: INTERVAL,
         down_adverts: 3,
@@ -933,12 +1129,24 @@ impl Node {
             "address lost" => self.handle(Input::AddressLost),
             "address found" => self.handle(Input::AddressFound),
             "shutdown" => self.handle(Input::Shutdown),
+            "yield" => self.handle(Input::Yield),
+            "consent" => self.handle(Input::Consent(true)),
+            "no consent" => self.handle(Input::Consent(false)),
             other => panic!("no input {other}"),
         }
     }
 
     fn handle(&mut self, input: Input<'_>) -> String {
         self.machine.handle(self.now, input);
+        self.drain()
+    }
+
+    fn reconfigure(&mut self, settings: Settings) -> String {
+        self.machine.reconfigure(self.now, settings, LEASE);
+        self.drain()
+    }
+
+    fn drain(&mut self) -> String {
         let actions: Vec<String> = std::iter::from_fn(|| self.machine.poll()).map(|action| word(&action)).collect();
         actions.join(", ")
     }
@@ -964,6 +1172,7 @@ fn word(action: &Action) -> String {
         Action::Report(Event::LosingAdvert { .. }) => "losing".into(),
         Action::Report(Event::Stalled { late }) => format!("stalled {}", late.as_millis()),
         Action::Report(Event::HandOverRefused) => "refused".into(),
+        Action::Report(Event::TwoOwners { .. }) => "two owners".into(),
         Action::Report(Event::AddressConflict { .. }) => "conflict".into(),
         Action::Report(Event::AddressRestored { count }) => format!("restored {count}"),
     }

@@ -6,7 +6,7 @@
 use super::journal::{Journal, Remark};
 use super::mailbox::Mailbox;
 use super::station::Station;
-use super::{Command, Host, Router, open_station};
+use super::{Command, Host, Options, Router, open_station};
 use crate::link::Change;
 use crate::link::linux::LinuxLink;
 use crate::link::linux::clock::{now, readable, wait};
@@ -21,8 +21,9 @@ use std::time::Duration;
 /// How often the owner's health is asked for.
 const HEALTH_PERIOD: Duration = Duration::from_millis(20);
 
-/// How often the interfaces are compared with what we believe, in case a notification was missed.
-const SURVEY_PERIOD: Duration = Duration::from_secs(10);
+/// How often the interfaces are compared with what we believe, in case a notification was missed. Seldom, because the
+/// question waits for the kernel's configuration lock.
+const SURVEY_PERIOD: Duration = Duration::from_secs(60);
 
 /// Age of a published status at most, where only counters changed.
 const STATUS_PERIOD: Duration = Duration::from_millis(100);
@@ -39,6 +40,7 @@ pub(super) struct Rounds {
     monitor: Monitor,
     mailbox: Arc<Mailbox>,
     journal: Journal,
+    options: Options,
     /// Monitor, mailbox, stations, the owner's.
     descriptors: Vec<libc::pollfd>,
     watched: Vec<RawFd>,
@@ -71,6 +73,7 @@ impl Rounds {
         monitor: Monitor,
         mailbox: Arc<Mailbox>,
         journal: Journal,
+        options: Options,
     ) -> Rounds {
         Rounds {
             stations,
@@ -78,6 +81,7 @@ impl Rounds {
             monitor,
             mailbox,
             journal,
+            options,
             descriptors: Vec::with_capacity(64),
             watched: Vec::with_capacity(16),
             muted: Vec::with_capacity(16),
@@ -232,7 +236,8 @@ impl Rounds {
         let mut opened = Vec::with_capacity(routers.len());
         for router in routers {
             let stays = self.stations.iter().any(|station| station.can_become(&router));
-            match if stays { Ok(None) } else { open_station(router.clone()).map(Some) } {
+            let open = || open_station(router.clone(), self.options.realtime_priority).map(Some);
+            match if stays { Ok(None) } else { open() } {
                 Ok(station) => opened.push((router, station)),
                 Err(error) => return self.journal.note(&router.name.as_str().into(), Remark::Trouble(error, 0)),
             }

@@ -277,10 +277,7 @@ impl<L: Link> Station<L> {
                     self.holds_addresses = true;
                     self.hold_addresses(now);
                 }
-                Action::Refresh => {
-                    self.counters.lease_refreshes += 1;
-                    self.hold_addresses(now);
-                }
+                Action::Refresh => self.renew_addresses(now),
                 Action::Withdraw => self.drop_addresses(now),
                 Action::Announce => self.announce(now),
                 Action::Report(event) => self.report(now, event),
@@ -311,6 +308,14 @@ impl<L: Link> Station<L> {
 
     fn hold_addresses(&mut self, now: Time) {
         if let Err(error) = self.link.hold_addresses() {
+            self.counters.address_errors += 1;
+            self.complain(now, error);
+        }
+    }
+
+    fn renew_addresses(&mut self, now: Time) {
+        self.counters.lease_refreshes += 1;
+        if let Err(error) = self.link.renew_addresses() {
             self.counters.address_errors += 1;
             self.complain(now, error);
         }
@@ -402,10 +407,11 @@ impl Drops {
             DecodeError::Truncated { .. } | DecodeError::Ipv4Header | DecodeError::Length { .. } => &mut self.length,
             DecodeError::Ttl { .. } => &mut self.ttl,
             // The speaker asks for version 3 only, where nothing of this kind can be reported.
-            DecodeError::Version { .. } | DecodeError::AuthType { .. } | DecodeError::Password => &mut self.version,
+            DecodeError::Version { .. } => &mut self.version,
             DecodeError::Type { .. } => &mut self.kind,
             DecodeError::Checksum => &mut self.checksum,
             DecodeError::Interval | DecodeError::IntervalMismatch { .. } => &mut self.interval,
+            DecodeError::AuthType { .. } | DecodeError::Password => &mut self.authentication,
             DecodeError::Destination { .. } | DecodeError::Count => &mut self.address_list,
             DecodeError::Source { .. } => &mut self.source,
             DecodeError::Fragment | DecodeError::Protocol { .. } => &mut self.ip,

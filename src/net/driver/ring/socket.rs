@@ -191,27 +191,46 @@ impl Socket {
         Poll::Pending
     }
 
-    pub(in super::super) async fn send(&self, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
-        if buffer.is_empty() {
-            return (Ok(()), buffer);
+    /// Takes `buffer` on the first poll and puts it back at the end.
+    pub(in super::super) fn poll_send_vector(
+        &self,
+        cx: &Context<'_>,
+        buffer: &mut Vec<u8>,
+        is_started: &mut bool,
+    ) -> Poll<io::Result<()>> {
+        if !*is_started && !buffer.is_empty() {
+            if let Err(Sending::Vector(back)) = self.start_send(Sending::Vector(std::mem::take(buffer))) {
+                *buffer = back;
+                return Poll::Ready(Err(busy()));
+            }
+            *is_started = true;
         }
-        if let Err(Sending::Vector(buffer)) = self.start_send(Sending::Vector(buffer)) {
-            return (Err(busy()), buffer);
+        if !*is_started {
+            return Poll::Ready(Ok(()));
         }
-        match poll_fn(|cx| self.poll_sent(cx, Op::Send)).await {
-            (result, Sending::Vector(buffer)) => (result, buffer),
-            (result, _) => (result, Vec::new()),
-        }
+        self.poll_sent(cx, Op::Send).map(|(result, sending)| {
+            if let Sending::Vector(back) = sending {
+                *buffer = back;
+            }
+            result
+        })
     }
 
-    pub(in super::super) async fn send_chunk(&self, chunk: Chunk) -> io::Result<()> {
-        if chunk.is_empty() {
-            return Ok(());
+    /// Takes `chunk` on the first poll.
+    pub(in super::super) fn poll_send_chunk(
+        &self,
+        cx: &Context<'_>,
+        chunk: &mut Chunk,
+        is_started: &mut bool,
+    ) -> Poll<io::Result<()>> {
+        if !*is_started && !chunk.is_empty() {
+            let chunk = std::mem::replace(chunk, Chunk::end_of_stream());
+            if self.start_send(Sending::Chunk(chunk)).is_err() {
+                return Poll::Ready(Err(busy()));
+            }
+            *is_started = true;
         }
-        if self.start_send(Sending::Chunk(chunk)).is_err() {
-            return Err(busy());
-        }
-        poll_fn(|cx| self.poll_sent(cx, Op::Send)).await.0
+        if *is_started { self.poll_sent(cx, Op::Send).map(|(result, _)| result) } else { Poll::Ready(Ok(())) }
     }
 
     pub(in super::super) fn poll_send(&self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -476,4 +495,15 @@ fn ended(state: &State) -> Option<io::Result<()>> {
 /// The caller broke the contract: a send after an abandoned one.
 fn busy() -> io::Error {
     io::Error::new(io::ErrorKind::ResourceBusy, "an abandoned send still occupies the socket")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_socket_is_small() {
+        let size = size_of::<State>() + size_of::<Socket>();
+        assert!(size <= 224, "{size} bytes");
+    }
 }

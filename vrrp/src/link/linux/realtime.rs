@@ -32,7 +32,8 @@ pub fn protect_thread(priority: u8) -> Vec<Shortfall> {
     missing
 }
 
-fn schedule_fifo(priority: u8) -> io::Result<()> {
+/// Puts the calling thread into the real-time class SCHED_FIFO.
+pub(super) fn schedule_fifo(priority: u8) -> io::Result<()> {
     let parameter = libc::sched_param { sched_priority: libc::c_int::from(priority) };
     // Children must not inherit the class: a forked worker at FIFO would starve the machine.
     let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;

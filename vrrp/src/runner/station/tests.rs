@@ -3,7 +3,7 @@
 use super::*;
 use crate::machine::{Preempt, Settings};
 use crate::packet::{Family, GROUP_V4};
-use crate::params::{Centis, Vrid};
+use crate::params::{Centis, Version, Vrid};
 use std::io;
 use std::net::Ipv4Addr;
 
@@ -45,6 +45,11 @@ impl Link for Script {
         self.answer("hold")
     }
 
+    fn renew_addresses(&mut self) -> Result<(), LinkError> {
+        self.done.push("renew");
+        self.answer("renew")
+    }
+
     fn drop_addresses(&mut self) -> Result<(), LinkError> {
         self.done.push("drop");
         self.answer("drop")
@@ -80,6 +85,7 @@ fn router() -> Router {
     let settings = Settings {
         vrid: Vrid::new(51).unwrap(),
         family: Family::V4,
+        version: Version::V3,
         priority: Priority(254),
         advert_interval: Centis::new(10).unwrap(),
         down_adverts: 3,
@@ -214,7 +220,7 @@ fn the_same_refusal_is_mentioned_once_in_a_while() {
     };
     (1..50).for_each(|n| station.tick(at(301 + n * 100)));
     assert!(station.counters.send_errors > 10 && station.counters.address_errors > 1, "{:?}", station.counters);
-    assert_eq!(mentioned(&mut station), 3, "one each for sending, holding and announcing");
+    assert_eq!(mentioned(&mut station), 3, "one each for sending, renewing and announcing");
     (100..104).for_each(|n| station.tick(at(301 + n * 100)));
     assert!(mentioned(&mut station) >= 1, "again after ten seconds");
 }

@@ -1,0 +1,83 @@
+//! How much memory long bodies take. A process of its own, so that nothing else is measured.
+
+#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)] // helpers outside of test functions
+
+#[allow(dead_code)]
+#[path = "proxy/edge.rs"]
+mod edge;
+#[allow(dead_code)]
+#[path = "proxy/origin.rs"]
+mod origin;
+
+use edge::on_each_driver;
+use origin::{Origin, ok};
+use std::io::{Read, Write};
+
+const GIB: u64 = 1 << 30;
+
+/// Memory of this process that is its own: worker, origin and client together.
+fn private_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+fn stream_zeros(to: &mut impl Write, total: u64) {
+    let block = vec![0; 1 << 20];
+    for _ in 0..total >> 20 {
+        if to.write_all(&block).is_err() {
+            return;
+        }
+    }
+}
+
+fn count(from: &mut impl Read, total: u64) -> u64 {
+    let mut block = vec![0; 1 << 20];
+    let mut seen = 0;
+    while seen < total {
+        match from.read(&mut block) {
+            Ok(0) | Err(_) => break,
+            Ok(got) => seen += got as u64,
+        }
+    }
+    seen
+}
+
+#[test]
+fn a_gibibyte_each_way_passes_in_bounded_memory() {
+    let origin = Origin::start(|mut peer| {
+        while let Some(request) = peer.head() {
+            if request.line().starts_with("PUT") {
+                assert_eq!(request.field("content-length"), Some(GIB.to_string().as_str()));
+                let early = peer.buffered() as u64;
+                let got = early + count(&mut peer.stream, GIB - early);
+                peer.forget();
+                peer.send(ok(got.to_string()));
+            } else {
+                peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {GIB}\r\n\r\n"));
+                stream_zeros(&mut peer.stream, GIB);
+            }
+        }
+    });
+    on_each_driver(&Origin::config(&[&origin], ""), |edge| {
+        let before = private_bytes();
+        std::thread::scope(|scope| {
+            let down = scope.spawn(|| {
+                let mut client = edge.connect();
+                client.send("GET /big HTTP/1.1\r\nHost: cloud.test\r\n\r\n");
+                let head = client.head();
+                let early = client.buffered() as u64;
+                assert!(head.contains(&format!("Content-Length: {GIB}\r\n")), "{head}");
+                early + count(&mut client.stream, GIB - early)
+            });
+            let mut client = edge.connect();
+            client.send(format!("PUT /big HTTP/1.1\r\nHost: cloud.test\r\nContent-Length: {GIB}\r\n\r\n"));
+            stream_zeros(&mut client.stream, GIB);
+            assert_eq!(client.response("PUT").text(), GIB.to_string());
+            assert_eq!(down.join().unwrap(), GIB);
+        });
+        let grown = private_bytes().saturating_sub(before) >> 20;
+        // Two threads' blocks of the test itself, and what the worker pools.
+        assert!(grown < 48, "{grown} MiB more than before");
+    });
+}
