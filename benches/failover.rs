@@ -220,11 +220,14 @@ fn report(runs: u64, measured: &[Run], saturations: &[Saturation]) -> String {
          Written by `make bench-failover`. Both pairs run on the same virtual wires in the same run and take turns; \
          the clients ask a thousand times a second, each request on a new connection, and eight keep-alive TLS clients \
          20 times a second each. Gap: longest time between two answers around the fault, less the probe's interval. \
+         Noise: the longest such time in the half second before the fault, which is the machine's share. \
          Lost: requests without a complete, correct answer within 2 s; nobody retries.\n\n",
     );
     let _ = writeln!(text, "{}\n", conditions(runs));
-    text.push_str("| fault | pair | gap p50 ms | p95 | max | lost p50 | lost max | runs | not survived |\n");
-    text.push_str("|---|---|---:|---:|---:|---:|---:|---:|---:|\n");
+    text.push_str(
+        "| fault | pair | gap p50 ms | p95 | max | noise p50 | lost p50 | lost max | runs | not survived |\n",
+    );
+    text.push_str("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|\n");
     for fault in Fault::ALL {
         for setup in SETUPS.iter().filter(|setup| setup.faults.contains(&fault)) {
             let of: Vec<&Outcome> = measured
@@ -237,13 +240,15 @@ fn report(runs: u64, measured: &[Run], saturations: &[Saturation]) -> String {
                 continue;
             }
             let gaps: Vec<Duration> = of.iter().map(|outcome| outcome.gap).collect();
+            let noises: Vec<Duration> = of.iter().map(|outcome| outcome.noise).collect();
             let mut lost: Vec<u64> = of.iter().map(|outcome| outcome.lost_requests).collect();
             lost.sort_unstable();
             let [p50, p95, max] = [50, 95, 100].map(|percent| millis(percentile(&gaps, percent)));
             let _ = writeln!(
                 text,
-                "| {fault} | {} | {p50:.1} | {p95:.1} | {max:.1} | {} | {} | {} | {} |",
+                "| {fault} | {} | {p50:.1} | {p95:.1} | {max:.1} | {:.1} | {} | {} | {} | {} |",
                 label(setup.contender, setup.advert_ms),
+                millis(percentile(&noises, 50)),
                 lost.get((lost.len() - 1) / 2).copied().unwrap_or_default(),
                 lost.last().copied().unwrap_or_default(),
                 of.len(),
@@ -309,6 +314,7 @@ fn raw(measured: &[Run]) -> String {
                 "pair": label(run.contender, run.advert_ms),
                 "fault": run.outcome.fault.name(),
                 "gap_ms": (millis(run.outcome.gap) * 10.0).round() / 10.0,
+                "noise_ms": (millis(run.outcome.noise) * 10.0).round() / 10.0,
                 "lost_requests": run.outcome.lost_requests,
                 "survived": run.outcome.survived,
             });

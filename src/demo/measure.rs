@@ -15,6 +15,8 @@ pub struct Outcome {
     pub lost_requests: u64,
     /// Longest time between two answers to the probe around the fault, less the probe's own interval.
     pub gap: Duration,
+    /// The same silence in the half second before the fault: what the machine's own business adds to a gap.
+    pub noise: Duration,
     /// From the fault (a planned move: from the take-over, which comes after a drain) to the moment the last of the
     /// broken long-lived connections learned of it, by an error or an end of stream, or by its own patience
     /// ([`crate::demo::client::STALL_TIMEOUT`]). `None`: none broke.
@@ -45,7 +47,8 @@ pub struct Observation<'a> {
 pub fn outcome(fault: Fault, bound: Bound, seen: &Observation<'_>) -> Outcome {
     let losses = losses(seen);
     let lost_requests = losses.values().sum();
-    let gap = gap(seen);
+    let gap = silence(seen, seen.end);
+    let noise = silence(seen, seen.fault_at);
     let long_lived_notice = seen.breaks.iter().map(|at| at.saturating_sub(seen.broken_at)).max();
     let complaint = seen.complaint.clone().or_else(|| {
         if gap > bound.gap_max {
@@ -56,20 +59,21 @@ pub fn outcome(fault: Fault, bound: Bound, seen: &Observation<'_>) -> Outcome {
             None
         }
     });
-    Outcome { fault, survived: complaint.is_none(), lost_requests, gap, long_lived_notice, complaint, losses }
+    Outcome { fault, survived: complaint.is_none(), lost_requests, gap, noise, long_lived_notice, complaint, losses }
 }
 
-/// An outage that has not ended yet counts up to the end of the observation.
-fn gap(seen: &Observation<'_>) -> Duration {
+/// The longest time between two answers to the probe up to `end`, less the probe's interval. An outage that has not
+/// ended by then counts up to there.
+fn silence(seen: &Observation<'_>, end: Moment) -> Duration {
     let mut good: Vec<Moment> = seen
         .answers
         .iter()
-        .filter(|answer| answer.source == Source::Probe && answer.outcome.is_ok() && answer.finished <= seen.end)
+        .filter(|answer| answer.source == Source::Probe && answer.outcome.is_ok() && answer.finished <= end)
         .map(|answer| answer.finished)
         .collect();
-    good.push(seen.end);
+    good.push(end);
     good.sort();
-    let before = good.first().copied().unwrap_or(seen.end).min(seen.fault_at);
+    let before = good.first().copied().unwrap_or(end).min(seen.fault_at);
     let (_, longest) =
         good.into_iter().fold((before, Duration::ZERO), |(last, longest), at| (at, longest.max(at - last)));
     longest.saturating_sub(seen.probe_interval)
@@ -129,6 +133,7 @@ mod tests {
         let outcome = outcome(Fault::Cable, BOUND, &observed(&with_hole(), &[]));
         assert_eq!(outcome.gap, ms(48));
         assert!(outcome.survived);
+        assert_eq!(outcome.noise, Duration::ZERO);
         assert_eq!(outcome.long_lived_notice, None);
     }
 

@@ -263,6 +263,7 @@ mod tests {
             survived: true,
             lost_requests: 3,
             gap: Duration::from_micros(8_449),
+            noise: Duration::ZERO,
             long_lived_notice: None,
             complaint: None,
             losses: BTreeMap::new(),
