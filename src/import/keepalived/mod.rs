@@ -1,7 +1,7 @@
 //! keepalived.conf -> lyre.toml.
 //!
 //! Reading order: [`expand`] (files, conditions, variables and sequences become plain lines), [`lex`] (a line becomes
-//! words), [`tree`] (words become statements with blocks), [`map`] (statements become [[vip]] and pools), [`findings`]
+//! words), [`tree`] (words become statements with blocks), [`map`] (statements become `[[vip]]` and pools), [`findings`]
 //! (what happened to every single statement). [`keywords`] is the table of what is not carried over, and why.
 //!
 //! Nothing is dropped silently: each statement ends in exactly one class of [`findings::Class`].

@@ -1,4 +1,4 @@
-//! `vrrp_sync_group`: instances that move together. On one interface they become one [[vip]].
+//! `vrrp_sync_group`: instances that move together. On one interface they become one `[[vip]]`.
 
 use super::instance::Instance;
 use crate::import::keepalived::findings::{Class, Findings};

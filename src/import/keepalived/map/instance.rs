@@ -41,11 +41,11 @@ pub(super) struct Instance {
     pub(super) addresses: Vec<Address>,
     pub(super) source: Option<IpAddr>,
     pub(super) peers: Vec<IpAddr>,
-    /// Comments above its [[vip]].
+    /// Comments above its `[[vip]]`.
     pub(super) notes: Vec<String>,
-    /// Why its [[vip]] is commented out.
+    /// Why its `[[vip]]` is commented out.
     pub(super) problem: Option<String>,
-    /// Its addresses are in another instance's [[vip]].
+    /// Its addresses are in another instance's `[[vip]]`.
     pub(super) is_joined: bool,
 }
 

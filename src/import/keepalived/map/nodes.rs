@@ -1,4 +1,4 @@
-//! [cluster] needs both nodes; keepalived.conf knows one, and the other at best by its address.
+//! `[cluster]` needs both nodes; keepalived.conf knows one, and the other at best by its address.
 
 use super::Globals;
 use super::instance::{Instance, Preempt};

@@ -19,7 +19,7 @@ pub(super) enum Probe {
     Http { path: String, host: Option<String> },
 }
 
-/// A [[pool]] with its [[route]] and listener.
+/// A `[[pool]]` with its `[[route]]` and listener.
 pub(super) struct Service {
     /// Of the pool.
     pub(super) name: String,
