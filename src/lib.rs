@@ -1,12 +1,13 @@
 //! Lyre: the high-availability edge for Nextcloud. This file is the map; modules are in reading order.
 //!
-//! Arrows point down only: `cli` -> `demo`, `control` -> `serve` -> `net`, `policy` -> `proto`; `config` and
+//! Arrows point down only: `cli` -> `demo`, `import`, `control` -> `serve` -> `net`, `policy` -> `proto`; `config` and
 //! `telemetry` are readable from all of them. See docs/architecture.md.
 
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod demo;
+pub mod import;
 pub mod net;
 pub mod pair;
 pub mod policy;

@@ -12,9 +12,9 @@ status=${PIPESTATUS[0]}
 
 sum() { grep -aoE "[0-9]+ $1[;,]" "$log" | awk '{n += $1} END {print n + 0}'; }
 passed=$(sum passed); failed=$(sum failed)
-skipped=$(grep -acE '(^|[ .])SKIPPED: ' "$log" || true)
+skipped=$(grep -aciE '(^|[ .])skipped: ' "$log" || true)
 passed=$((passed - skipped))
-[ "$skipped" = 0 ] || grep -aoE 'SKIPPED: .*' "$log" | sort -u
+[ "$skipped" = 0 ] || grep -aoiE 'skipped: .*' "$log" | sort -u
 if [ "${CI:-}" = true ] && [ "$skipped" -gt 0 ]; then
   echo "test: in CI no test may be skipped"; status=1
 fi

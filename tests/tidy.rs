@@ -15,7 +15,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["config"]),
     ("control", &["control", "serve", "config", "telemetry", "pair", "shared"]),
     ("demo", &["demo", "control", "config"]),
-    ("cli", &["cli", "demo", "control", "serve", "config", "telemetry", "proto", "policy"]),
+    ("import", &["import", "config"]),
+    ("cli", &["cli", "demo", "import", "control", "serve", "config", "telemetry", "proto", "policy"]),
 ];
 
 /// Words that mean a clock, a socket, a runtime or randomness. Not allowed in pure files.
@@ -37,6 +38,7 @@ const IMPURE: &[&str] = &[
 const PURE: &[&str] = &[
     "src/proto",
     "src/policy",
+    "src/import",
     "vrrp/src/params.rs",
     "vrrp/src/packet.rs",
     "vrrp/src/machine.rs",

@@ -1,10 +1,11 @@
 //! The command line. The only room that prints.
 //!
 //! Reading order: this file (what can be typed), [`run`], [`check`], [`client`] (asking a running lyre), [`status`]
-//! (what it answers, for people), [`orders`], [`keygen`].
+//! (what it answers, for people), [`orders`], [`keygen`], [`import`].
 
 mod check;
 mod client;
+mod import;
 mod keygen;
 mod orders;
 mod output;
@@ -109,6 +110,11 @@ enum Command {
         #[arg(long, value_name = "PATH")]
         out: Option<PathBuf>,
     },
+    /// Print lyre.toml for the configuration of another program
+    Import {
+        #[command(subcommand)]
+        from: ImportFrom,
+    },
     /// Print the completion script of a shell
     #[command(after_help = "Example: lyre completions bash > /usr/share/bash-completion/completions/lyre")]
     Completions {
@@ -120,6 +126,22 @@ enum Command {
     Worker {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         orders: Vec<OsString>,
+    },
+}
+
+#[derive(Subcommand)]
+enum ImportFrom {
+    /// keepalived.conf, with all it includes
+    #[command(
+        after_help = "Exit status: 0 all is carried over, 1 the file cannot be read, 2 something is refused or not \
+                            understood; the summary at the end of the output says what and why."
+    )]
+    Keepalived {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Be this host where the file has @NAME lines, as with keepalived's -i [default: the host name]
+        #[arg(long, value_name = "NAME")]
+        host: Option<String>,
     },
 }
 
@@ -157,6 +179,7 @@ pub fn main() -> ExitCode {
         Command::Drain { socket, off: true } => orders::order(&socket.client(), "/v1/undrain", false),
         Command::Metrics(socket) => orders::metrics(&socket.client()),
         Command::Keygen { out } => keygen::run(out.as_deref()),
+        Command::Import { from: ImportFrom::Keepalived { file, host } } => import::keepalived(&file, host),
         Command::Completions { shell } => completions(shell),
         Command::Worker { orders } => run::worker(&orders),
     }

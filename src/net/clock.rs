@@ -1,6 +1,6 @@
 //! The core's one clock read a loop turn, and one hashed timer wheel for all its deadlines.
 //!
-//! The driver loop reads the clock once a turn ([`refresh`]) and withdraws the reading before it parks ([`release`]):
+//! The driver loop reads the clock once a turn (`refresh`) and withdraws the reading before it parks (`release`):
 //! what runs while the loop sleeps reads the clock itself, never a stale value. The wheel is driven by one glommio
 //! timer, which exists only while a deadline is armed and sleeps until the next slot in use.
 

@@ -1,7 +1,7 @@
 //! Sockets, TLS and timers on a glommio executor. Knows nothing of HTTP or policy.
 //!
-//! Reading order: [`clock`] (the core's time and timer wheel), [`driver`] (ring or epoll), [`stream`] (plain or TLS
-//! bytes as one type), [`tls`], [`upstream`] (connect, idle pool), [`relay`].
+//! Reading order: [`clock`] (the core's time and timer wheel), [`pool`] (its reusable memory), [`driver`] (ring or
+//! epoll), [`stream`] (plain or TLS bytes as one type), [`tls`], `upstream` (connect, idle pool), [`relay`].
 
 pub mod clock;
 pub mod driver;

@@ -55,6 +55,10 @@ pub async fn supervise(shared: Arc<Shared>, driver: Driver) {
     let mut probed: Vec<Arc<Server>> = Vec::new();
     let mut generation = 0;
     while shared.phase() != Phase::Ended {
+        // The line behind the data cores': this executor is alive too.
+        if let Some(line) = shared.page.core.get(shared.counters.len()) {
+            line.beat.fetch_add(1, Relaxed);
+        }
         if generation != shared.generation() {
             generation = shared.generation();
             let snapshot = shared.snapshot();

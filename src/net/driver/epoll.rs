@@ -144,11 +144,7 @@ async fn run(driver: Rc<Epoll>) {
             continue;
         }
         clock::release();
-        if let Err(error) = driver.parking.wait().await {
-            // Out of descriptors: look again soon instead of sleeping.
-            tracing::warn!(%error, "event loop cannot sleep");
-            glommio::timer::sleep(Duration::from_millis(1)).await;
-        }
+        driver.parking.wait().await;
     }
 }
 

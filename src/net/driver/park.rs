@@ -1,91 +1,62 @@
-//! How the driver loop sleeps: it awaits its epoll descriptor or its ring's eventfd through glommio, so that timers
-//! and wakes from other cores keep working and an idle core costs nothing.
+//! How the driver loop sleeps: through glommio, so that timers and wakes from other cores keep working and an idle
+//! core costs nothing. A second task, the alarm, waits for the kernel's sign and wakes the loop; anybody on the core
+//! may wake it as well.
 #![allow(unsafe_code)]
 
 use futures_io::AsyncRead;
 use glommio::io::BufferedFile;
 use glommio::net::TcpStream;
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 /// One loop's bed.
 pub(super) struct Parking {
-    alarm: Alarm,
-    /// The wait under way. It survives a kick: the next sleep goes on with it.
-    watch: RefCell<Option<Watch>>,
     sleeper: Rc<Sleeper>,
-}
-
-type Watch = Pin<Box<dyn Future<Output = ()>>>;
-
-/// What ends a sleep from the kernel's side. glommio has no wait for arbitrary descriptors; these are the two ways
-/// it can be brought to one.
-enum Alarm {
-    /// Pollable only: each wait dresses a duplicate as a fresh stream, whose first read waits for readability before
-    /// it touches the descriptor.
-    Readable(OwnedFd),
-    /// A blocking eventfd: a file read of it waits in the kernel and resets it.
-    Event(Rc<BufferedFile>),
 }
 
 impl Parking {
     /// Sleeps on readability of `fd`.
     pub(super) fn on_readable(fd: OwnedFd) -> Parking {
-        Parking::new(Alarm::Readable(fd))
+        let sleeper = Rc::new(Sleeper::default());
+        glommio::spawn_local(watch_readable(fd, sleeper.clone())).detach();
+        Parking { sleeper }
     }
 
-    /// Sleeps on `eventfd`, which must be in blocking mode.
+    /// Sleeps on `eventfd`, which must be in blocking mode and be signalled only while the loop sleeps.
     pub(super) fn on_event(eventfd: OwnedFd) -> Parking {
-        // SAFETY: the descriptor is open and from here on owned by the file alone.
-        let file = unsafe { BufferedFile::from_raw_fd(eventfd.into_raw_fd()) };
-        Parking::new(Alarm::Event(Rc::new(file)))
-    }
-
-    fn new(alarm: Alarm) -> Parking {
-        Parking { alarm, watch: RefCell::new(None), sleeper: Rc::default() }
+        let sleeper = Rc::new(Sleeper::default());
+        glommio::spawn_local(watch_event(eventfd, sleeper.clone())).detach();
+        Parking { sleeper }
     }
 
     /// Sleeps until the alarm goes off or someone kicks. May return without either.
-    pub(super) async fn wait(&self) -> io::Result<()> {
-        if self.watch.borrow().is_none() {
-            let watch = self.alarm.watch()?;
-            self.watch.replace(Some(watch));
-        }
+    pub(super) async fn wait(&self) {
         SLEEPER.set(Rc::downgrade(&self.sleeper));
-        poll_fn(|cx| self.poll_wait(cx)).await;
-        Ok(())
+        self.sleeper.is_kicked.set(false);
+        if let Some(alarm) = self.sleeper.alarm.take() {
+            alarm.wake();
+        }
+        poll_fn(|cx| self.sleeper.poll_kicked(cx)).await;
     }
 
     /// Ends a sleep: there is something to submit.
     pub(super) fn kick(&self) {
         self.sleeper.kick();
     }
-
-    fn poll_wait(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.sleeper.is_kicked.take() {
-            return Poll::Ready(());
-        }
-        let mut watch = self.watch.borrow_mut();
-        if watch.as_mut().is_none_or(|watch| watch.as_mut().poll(cx).is_ready()) {
-            *watch = None;
-            self.sleeper.waker.replace(None);
-            return Poll::Ready(());
-        }
-        self.sleeper.waker.replace(Some(cx.waker().clone()));
-        Poll::Pending
-    }
 }
 
-/// The loop's task while it sleeps.
+/// The loop's task while it sleeps, and the alarm's while the loop does not.
 #[derive(Default)]
 struct Sleeper {
     waker: RefCell<Option<Waker>>,
     is_kicked: Cell<bool>,
+    alarm: RefCell<Option<Waker>>,
 }
 
 impl Sleeper {
@@ -94,6 +65,23 @@ impl Sleeper {
             self.is_kicked.set(true);
             waker.wake();
         }
+    }
+
+    fn poll_kicked(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.is_kicked.take() {
+            return Poll::Ready(());
+        }
+        self.waker.replace(Some(cx.waker().clone()));
+        Poll::Pending
+    }
+
+    /// For the alarm: ready while the loop sleeps.
+    fn poll_asleep(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.waker.borrow().is_some() {
+            return Poll::Ready(());
+        }
+        self.alarm.replace(Some(cx.waker().clone()));
+        Poll::Pending
     }
 }
 
@@ -110,20 +98,42 @@ pub(super) fn kick_this_core() {
     }
 }
 
-impl Alarm {
-    fn watch(&self) -> io::Result<Watch> {
-        match self {
-            Alarm::Readable(fd) => {
-                let duplicate = fd.try_clone()?.into_raw_fd();
-                // SAFETY: `duplicate` is open and owned by nobody else; the stream closes it. That it is no TCP
-                // socket matters only for calls we do not make: the one read ends in ENOTSOCK.
-                let mut stream = unsafe { TcpStream::from_raw_fd(duplicate) };
-                Ok(Box::pin(poll_fn(move |cx| Pin::new(&mut stream).poll_read(cx, &mut [0]).map(|_| ()))))
+/// The alarm for a descriptor that can only be polled; watches while the loop sleeps.
+async fn watch_readable(fd: OwnedFd, sleeper: Rc<Sleeper>) {
+    loop {
+        poll_fn(|cx| sleeper.poll_asleep(cx)).await;
+        match readable(&fd) {
+            Ok(mut stream) => {
+                // Ends in ENOTSOCK once the descriptor is readable.
+                let _ = poll_fn(|cx| Pin::new(&mut stream).poll_read(cx, &mut [0])).await;
             }
-            Alarm::Event(file) => {
-                let file = file.clone();
-                Ok(Box::pin(async move { drop(file.read_at(0, size_of::<u64>()).await) }))
+            Err(error) => {
+                tracing::warn!(%error, "the event loop cannot sleep");
+                glommio::timer::sleep(Duration::from_millis(1)).await;
             }
         }
+        sleeper.kick();
+    }
+}
+
+/// glommio has no wait for arbitrary descriptors, but a fresh stream's first read waits for readability before it
+/// touches the descriptor: a duplicate dressed as a stream is good for one wait.
+fn readable(fd: &impl AsFd) -> io::Result<TcpStream> {
+    let duplicate = fd.as_fd().try_clone_to_owned()?.into_raw_fd();
+    // SAFETY: `duplicate` is open and owned by nobody else; the stream closes it. That it is no TCP socket matters
+    // only for calls we do not make: the one read ends in ENOTSOCK.
+    Ok(unsafe { TcpStream::from_raw_fd(duplicate) })
+}
+
+/// The alarm for an eventfd: a file read of it waits in the kernel and resets it.
+async fn watch_event(eventfd: OwnedFd, sleeper: Rc<Sleeper>) {
+    // SAFETY: the descriptor is open and from here on owned by the file alone.
+    let file = unsafe { BufferedFile::from_raw_fd(eventfd.into_raw_fd()) };
+    loop {
+        if let Err(error) = file.read_at(0, size_of::<u64>()).await {
+            tracing::warn!(%error, "the event loop's alarm fails");
+            glommio::timer::sleep(Duration::from_millis(1)).await;
+        }
+        sleeper.kick();
     }
 }

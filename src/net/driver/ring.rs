@@ -32,7 +32,6 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::atomic::{Ordering, fence};
 use std::task::{Context, Waker};
-use std::time::Duration;
 
 /// Submission entries; a turn that needs more submits in between.
 const SUBMISSIONS: u32 = 1024;
@@ -275,13 +274,8 @@ async fn run(ring: Rc<Ring>) {
             continue;
         }
         clock::release();
-        let slept = ring.parking.wait().await;
+        ring.parking.wait().await;
         ring.wake_up();
-        if let Err(error) = slept {
-            // Out of descriptors: look again soon instead of sleeping.
-            tracing::warn!(%error, "ring loop cannot sleep");
-            glommio::timer::sleep(Duration::from_millis(1)).await;
-        }
     }
 }
 

@@ -445,3 +445,37 @@ fn configurations_are_shared_between_cores() {
     shareable(&server_config(std::slice::from_ref(&ECDSA), ticketer().unwrap()).unwrap());
     let _: Arc<dyn rustls::server::ProducesTickets> = ticketer().unwrap();
 }
+
+#[test]
+#[ignore = "a measurement, alone in its process: cargo test idle_memory -- --ignored --nocapture"]
+fn idle_memory_of_connections() {
+    on_each_driver(|driver| async move {
+        let resident = || {
+            let pages: usize =
+                std::fs::read_to_string("/proc/self/statm").unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+            pages * 4096
+        };
+        let acceptor = Rc::new(acceptor());
+        let connector = connector();
+        let mut held = Vec::new();
+        let mut before = 0;
+        for n in 0..3000 {
+            if n == 1000 {
+                before = resident();
+            }
+            let (near, far) = pair(&driver).await;
+            let acceptor = acceptor.clone();
+            let server = spawn_local(async move { acceptor.accept(far).await.unwrap().0 });
+            let (client, _) = connector.connect(near, cloud()).await.unwrap();
+            let server = server.await;
+            client.send(b"hello".to_vec()).await.0.unwrap();
+            assert_eq!(&*server.recv().await.unwrap(), b"hello");
+            server.send(b"hello".to_vec()).await.0.unwrap();
+            assert_eq!(&*client.recv().await.unwrap(), b"hello");
+            assert!(once(server.recv()).await.is_none());
+            assert!(once(client.recv()).await.is_none());
+            held.push((client, server));
+        }
+        println!("{:?}: {} bytes for both ends", driver.kind(), (resident() - before) / 2000);
+    });
+}

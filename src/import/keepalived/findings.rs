@@ -1,0 +1,105 @@
+//! What became of every statement.
+
+use super::error::Position;
+use super::tree::Statement;
+use std::fmt;
+
+/// How a statement fared, best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    Mapped,
+    /// Mapped, with a difference worth knowing.
+    Remark,
+    /// Not needed: what it does is always so, or has no part in this.
+    Ignored,
+    /// What it does is lost, and somebody must act.
+    Refused,
+    /// No keyword of keepalived here.
+    Unknown,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub at: Position,
+    pub class: Class,
+    /// The statement, shortened; one line.
+    pub what: String,
+    /// Where it went, or why it did not.
+    pub why: String,
+}
+
+#[derive(Default)]
+pub(super) struct Findings(pub(super) Vec<Finding>);
+
+/// Statements are shown up to here.
+const SHOWN_CHARS_MAX: usize = 60;
+
+/// Their arguments do not belong into a file that is mailed around.
+const SECRETS: &[&str] = &["auth_pass", "key", "password"];
+
+impl Findings {
+    pub(super) fn mapped(&mut self, statement: &Statement, to: impl Into<String>) {
+        self.add(statement, Class::Mapped, to);
+    }
+
+    pub(super) fn remark(&mut self, statement: &Statement, why: impl Into<String>) {
+        self.add(statement, Class::Remark, why);
+    }
+
+    pub(super) fn ignored(&mut self, statement: &Statement, why: impl Into<String>) {
+        self.add(statement, Class::Ignored, why);
+    }
+
+    pub(super) fn refused(&mut self, statement: &Statement, why: impl Into<String>) {
+        self.add(statement, Class::Refused, why);
+    }
+
+    pub(super) fn unknown(&mut self, statement: &Statement, place: &str) {
+        self.add(statement, Class::Unknown, format!("no keyword of {place} that keepalived has; is it misspelt?"));
+    }
+
+    pub(super) fn add(&mut self, statement: &Statement, class: Class, why: impl Into<String>) {
+        self.at(statement.at(), class, shown(statement), why);
+    }
+
+    pub(super) fn at(&mut self, at: &Position, class: Class, what: impl Into<String>, why: impl Into<String>) {
+        self.0.push(Finding { at: at.clone(), class, what: one_line(&what.into()), why: one_line(&why.into()) });
+    }
+}
+
+impl Class {
+    /// Heading of the summary.
+    pub(super) fn heading(self) -> &'static str {
+        match self {
+            Class::Mapped => "mapped",
+            Class::Remark => "mapped with a remark",
+            Class::Ignored => "ignored, as it is not needed",
+            Class::Refused => "refused: what these did is missing now",
+            Class::Unknown => "not understood",
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.at, self.what, self.why)
+    }
+}
+
+fn shown(statement: &Statement) -> String {
+    if SECRETS.contains(&statement.name()) {
+        return format!("{} (not shown)", statement.name());
+    }
+    let text = statement.words().join(" ");
+    match text.char_indices().nth(SHOWN_CHARS_MAX) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text,
+    }
+}
+
+/// Nothing that ends a comment or turns the terminal's direction.
+pub(super) fn one_line(text: &str) -> String {
+    let is_odd =
+        |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    text.chars().map(|c| if is_odd(c) { '?' } else { c }).collect()
+}

@@ -1,0 +1,257 @@
+//! The text of lyre.toml.
+
+use super::instance::{Instance, Preempt};
+use super::nodes::Node;
+use super::numbers::duration;
+use super::servers::{Probe, Service};
+use crate::import::keepalived::findings::{Class, Finding, one_line};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// Comments are broken into lines of this width.
+const WIDTH: usize = 118;
+
+pub(super) struct Document<'a> {
+    pub(super) source: &'a Path,
+    pub(super) host: &'a str,
+    pub(super) nodes: &'a [Node],
+    pub(super) instances: &'a [Instance],
+    pub(super) services: &'a [Service],
+    pub(super) findings: &'a [Finding],
+    pub(super) other_hosts: &'a BTreeMap<String, usize>,
+}
+
+impl Document<'_> {
+    pub(super) fn write(&self) -> String {
+        let mut out = String::new();
+        self.head(&mut out);
+        self.cluster(&mut out);
+        for instance in self.instances.iter().filter(|instance| !instance.is_joined) {
+            vip(&mut out, instance);
+        }
+        self.services(&mut out);
+        self.summary(&mut out);
+        out
+    }
+
+    fn head(&self, out: &mut String) {
+        let source = format!("lyre import keepalived {} --host {}", self.source.display(), self.host);
+        comment(out, &format!("Made by: {source}"));
+        comment(out, "The same file belongs on both nodes. Correct what says FILL IN, then: lyre check");
+        for (other, lines) in self.other_hosts.iter().filter(|(_, lines)| **lines > 0) {
+            let count = if *lines == 1 { "1 line is".to_owned() } else { format!("{lines} lines are") };
+            comment(out, &format!("{count} for @{other} only and left out; see them with --host {other}"));
+        }
+        if self.instances.iter().any(|instance| instance.problem.is_none()) && self.services.is_empty() {
+            comment(
+                out,
+                "Without [nextcloud] or a [[route]] Lyre is only the pair: whatever serves on the addresses stays.",
+            );
+        }
+    }
+
+    fn cluster(&self, out: &mut String) {
+        let preference = match self.nodes.first() {
+            None => return,
+            Some(node) => format!(
+                "The first node is preferred: {}, as far as this one file tells. Compare the priorities of both nodes.",
+                node.name
+            ),
+        };
+        out.push_str("\n[cluster]\n");
+        out.push_str(
+            "secret_file = \"cluster.key\" # lyre keygen --out /etc/lyre/cluster.key, and copy it to the other node\n",
+        );
+        comment(out, &preference);
+        out.push_str("nodes = [\n");
+        for node in self.nodes {
+            let line = format!("{{ name = {}, address = \"{}\" }},", quoted(&node.name), node.address);
+            out.push_str(&format!("    {line} # {}\n", one_line(&node.comment)));
+        }
+        out.push_str("]\n");
+    }
+
+    fn services(&self, out: &mut String) {
+        for service in self.services {
+            pool(out, service);
+        }
+        let live = self.services.iter().filter(|service| service.problem.is_none());
+        let listeners: BTreeSet<(u16, bool)> = live.map(|service| (service.port, service.is_v6)).collect();
+        for (port, is_v6) in listeners {
+            out.push('\n');
+            comment(out, "On every address, so that a Backup listens before it owns the virtual one.");
+            let every = if is_v6 { "[::]" } else { "0.0.0.0" };
+            out.push_str(&format!("[[listener]]\naddress = \"{every}:{port}\"\nkind = \"http\"\n"));
+        }
+    }
+
+    /// Every statement under what became of it.
+    fn summary(&self, out: &mut String) {
+        out.push('\n');
+        let classes = [Class::Mapped, Class::Remark, Class::Ignored, Class::Refused, Class::Unknown];
+        let of = |class: Class| self.findings.iter().filter(move |finding| finding.class == class);
+        let counts: Vec<String> =
+            classes.iter().map(|class| format!("{} {}", of(*class).count(), short(*class))).collect();
+        comment(out, &format!("Summary: {}.", counts.join(", ")));
+        for class in classes {
+            if of(class).next().is_some() {
+                out.push_str(&format!("#\n# {}:\n", class.heading()));
+            }
+            for finding in of(class) {
+                comment_indented(out, &finding.to_string(), "  ");
+            }
+        }
+    }
+}
+
+fn vip(out: &mut String, instance: &Instance) {
+    out.push('\n');
+    comment(out, &format!("{}: {}", instance.at, title(instance)));
+    for note in &instance.notes {
+        comment(out, note);
+    }
+    let mut lines = vec!["[[vip]]".to_owned()];
+    let addresses: Vec<String> = instance.addresses.iter().map(|address| format!("\"{}\"", address.network)).collect();
+    match addresses.as_slice() {
+        short if short.len() <= 3 => lines.push(format!("addresses = [{}]", short.join(", "))),
+        long => {
+            lines.push("addresses = [".to_owned());
+            lines.extend(long.iter().map(|address| format!("    {address},")));
+            lines.push("]".to_owned());
+        }
+    }
+    if let Some(interface) = &instance.interface {
+        lines.push(format!("interface = {}", quoted(interface)));
+    }
+    lines.push(match instance.vrid {
+        Some(vrid) => format!("vrid = {vrid}"),
+        None => "vrid = 51 # FILL IN".to_owned(),
+    });
+    lines.push(format!("advert_interval = \"{}\"", duration(instance.interval_ms)));
+    if let Some(count) = instance.down_adverts {
+        lines.push(format!("down_adverts = {count}"));
+    }
+    lines.push(match instance.preempt {
+        Preempt::Never => "preempt = false".to_owned(),
+        Preempt::AtOnce => "preempt = true # as keepalived; false spares clients the second move".to_owned(),
+        Preempt::AfterMs(ms) => format!("preempt = \"{}\"", duration(ms)),
+    });
+    block(out, &lines, instance.problem.as_deref());
+}
+
+fn title(instance: &Instance) -> String {
+    let state = match instance.is_master {
+        Some(true) => ", state MASTER",
+        Some(false) => ", state BACKUP",
+        None => "",
+    };
+    let priority = instance.priority.map(|priority| format!(", priority {priority}")).unwrap_or_default();
+    format!("vrrp_instance {}{state}{priority}", instance.name)
+}
+
+fn pool(out: &mut String, service: &Service) {
+    out.push('\n');
+    comment(out, &format!("{}: virtual_server {}", service.at, service.shown));
+    for note in &service.notes {
+        comment(out, note);
+    }
+    let servers: Vec<String> = service.servers.iter().map(|server| format!("\"{server}\"")).collect();
+    let mut lines = vec!["[[pool]]".to_owned(), format!("name = {}", quoted(&service.name))];
+    match servers.as_slice() {
+        short if short.len() <= 3 => lines.push(format!("servers = [{}]", short.join(", "))),
+        long => {
+            lines.push("servers = [".to_owned());
+            lines.extend(long.iter().map(|server| format!("    {server},")));
+            lines.push("]".to_owned());
+        }
+    }
+    lines.push(format!("check = {{ {} }}", check(service)));
+    lines.push(String::new());
+    lines.push("[[route]]".to_owned());
+    if !service.hosts.is_empty() {
+        let hosts: Vec<String> = service.hosts.iter().map(|host| quoted(host)).collect();
+        lines.push(format!("hosts = [{}]", hosts.join(", ")));
+    }
+    lines.push(format!("pool = {}", quoted(&service.name)));
+    if service.problem.is_some() {
+        // What it would be as a TCP service; as a pool it would be another thing.
+        lines = vec!["[[tcp]]".to_owned(), format!("address = {}", quoted(&service.shown.replacen(' ', ":", 1)))];
+        lines.push(format!("servers = [{}]", servers.join(", ")));
+    }
+    block(out, &lines, service.problem.as_deref());
+}
+
+fn check(service: &Service) -> String {
+    let mut parts = match &service.probe {
+        Probe::Tcp => vec!["kind = \"tcp\"".to_owned()],
+        Probe::Http { path, host } => {
+            let host = host.iter().map(|host| format!("host = {}", quoted(host)));
+            [vec!["kind = \"http\"".to_owned(), format!("path = {}", quoted(path))], host.collect()].concat()
+        }
+    };
+    parts.extend(service.interval_ms.map(|ms| format!("interval = \"{}\"", duration(ms))));
+    parts.extend(service.timeout_ms.map(|ms| format!("timeout = \"{}\"", duration(ms))));
+    parts.extend(service.fall.map(|fall| format!("fall = {fall}")));
+    parts.join(", ")
+}
+
+/// Lines of the file, or comments with the reason.
+fn block(out: &mut String, lines: &[String], problem: Option<&str>) {
+    if let Some(problem) = problem {
+        comment(out, &format!("Not used: {problem}."));
+    }
+    for line in lines {
+        let mark = if problem.is_some() { "# " } else { "" };
+        out.push_str(format!("{mark}{line}").trim_end());
+        out.push('\n');
+    }
+}
+
+fn comment(out: &mut String, text: &str) {
+    comment_indented(out, text, "");
+}
+
+/// Words that do not fit go to further lines, two deeper.
+fn comment_indented(out: &mut String, text: &str, indent: &str) {
+    let mut line = format!("# {indent}");
+    let mut is_first = true;
+    for word in one_line(text).split(' ') {
+        if !is_first && line.chars().count() + 1 + word.chars().count() > WIDTH {
+            out.push_str(line.trim_end());
+            line = format!("\n# {indent}  ");
+            is_first = true;
+        }
+        if !is_first {
+            line.push(' ');
+        }
+        line.push_str(word);
+        is_first = false;
+    }
+    out.push_str(line.trim_end_matches(' '));
+    out.push('\n');
+}
+
+fn short(class: Class) -> &'static str {
+    match class {
+        Class::Mapped => "mapped",
+        Class::Remark => "mapped with a remark",
+        Class::Ignored => "ignored",
+        Class::Refused => "refused",
+        Class::Unknown => "not understood",
+    }
+}
+
+/// A basic string of TOML.
+fn quoted(text: &str) -> String {
+    let mut out = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}

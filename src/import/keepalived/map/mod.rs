@@ -1,0 +1,122 @@
+//! Statements -> lyre.toml.
+//!
+//! Every block is read into a plain value by its own file (instance, scripts, groups, servers), [`nodes`] makes the
+//! pair out of them, [`settle`] takes out what `lyre check` would refuse, [`document`] writes it down.
+
+mod addresses;
+mod document;
+mod groups;
+mod instance;
+mod nodes;
+mod numbers;
+mod scripts;
+mod servers;
+mod settle;
+
+use super::Import;
+use super::expand::Expanded;
+use super::findings::{Class, Findings};
+use super::keywords::{self, Block};
+use super::tree::Statement;
+use document::Document;
+use std::path::Path;
+
+/// Defaults of `global_defs`.
+#[derive(Default)]
+struct Globals {
+    router_id: Option<String>,
+    version: Option<u8>,
+    default_interface: Option<String>,
+    down_adverts: Option<u8>,
+}
+
+pub(super) fn map(path: &Path, host: &str, statements: &[Statement], expanded: Expanded) -> Import {
+    let mut findings = expanded.findings;
+    let globals = globals(&mut findings, statements);
+    let scripts = scripts::read(&mut findings, statements);
+    let mut instances = Vec::new();
+    let mut services = Vec::new();
+    for statement in statements {
+        match statement.name() {
+            "global_defs" | "vrrp_script" | "vrrp_sync_group" => {}
+            "vrrp_instance" => instances.push(instance::read(&mut findings, &globals, &scripts, statement)),
+            "virtual_server" => services.push(servers::read(&mut findings, statement)),
+            "virtual_server_group" => {
+                let why = "a group of addresses or marks has no form here; name each address in a virtual_server";
+                findings.refused(statement, why);
+            }
+            _ => keywords::note(&mut findings, Block::Top, statement),
+        }
+    }
+    groups::join(&mut findings, statements, &mut instances);
+    let nodes = nodes::find(&mut findings, host, &globals, &instances);
+    settle::routers(&mut findings, &nodes, &mut instances);
+    settle::services(&mut findings, &mut services);
+    sort(&mut findings, statements);
+    let document = Document {
+        source: path,
+        host,
+        nodes: &nodes,
+        instances: &instances,
+        services: &services,
+        findings: &findings.0,
+        other_hosts: &expanded.other_hosts,
+    };
+    Import { toml: document.write(), findings: findings.0 }
+}
+
+fn globals(findings: &mut Findings, statements: &[Statement]) -> Globals {
+    let mut globals = Globals::default();
+    for statement in statements.iter().filter(|s| s.name() == "global_defs").flat_map(Statement::inside) {
+        let argument = statement.argument(0);
+        match (statement.name(), argument) {
+            ("router_id" | "lvs_id", Some(name)) => {
+                globals.router_id = Some(name.to_owned());
+                findings.mapped(statement, "cluster.nodes[].name of this node");
+            }
+            ("vrrp_version", Some("2")) => {
+                globals.version = Some(2);
+                findings.remark(statement, instance::VERSION_2);
+            }
+            ("vrrp_version", Some("3")) => {
+                globals.version = Some(3);
+                findings.mapped(statement, "version 3 is the only one");
+            }
+            ("default_interface", Some(name)) => {
+                globals.default_interface = Some(name.to_owned());
+                findings.mapped(statement, "vip.interface where an instance names none");
+            }
+            ("vrrp_down_timer_adverts", _) => match numbers::whole(argument, 1..=255) {
+                Some(count) => {
+                    globals.down_adverts = Some(count);
+                    findings.mapped(statement, "vip.down_adverts");
+                }
+                None => findings.refused(statement, "is not 1..255"),
+            },
+            ("vrrp_mcast_group4", Some("224.0.0.18")) | ("vrrp_mcast_group6", Some("ff02::12" | "FF02::12")) => {
+                findings.mapped(statement, "the group of RFC 9568 is the only one");
+            }
+            ("vrrp_mcast_group4" | "vrrp_mcast_group6", _) => {
+                findings.refused(statement, "Lyre sends to the group of RFC 9568; both nodes must be Lyre");
+            }
+            _ => keywords::note(findings, Block::Global, statement),
+        }
+    }
+    globals
+}
+
+/// In the order of the source, as far as one file goes; findings of included files stay where they were read.
+fn sort(findings: &mut Findings, statements: &[Statement]) {
+    let mut files: Vec<std::rc::Rc<str>> = Vec::new();
+    let at = statements.iter().map(Statement::at).chain(findings.0.iter().map(|finding| &finding.at));
+    for position in at {
+        if !files.contains(&position.file) {
+            files.push(position.file.clone());
+        }
+    }
+    findings.0.sort_by_key(|finding| {
+        let file = files.iter().position(|file| *file == finding.at.file);
+        (file, finding.at.line)
+    });
+    debug_assert!(findings.0.iter().all(|finding| finding.class <= Class::Unknown));
+}

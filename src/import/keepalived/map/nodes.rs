@@ -1,0 +1,90 @@
+//! `[cluster]` needs both nodes; keepalived.conf knows one, and the other at best by its address.
+
+use super::Globals;
+use super::instance::{Instance, Preempt};
+use crate::import::keepalived::findings::{Class, Findings};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Addresses for documentation (RFC 5737): valid, and nobody's.
+const UNKNOWN: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)), IpAddr::V4(Ipv4Addr::new(203, 0, 113, 2))];
+
+/// More than `lyre check` takes would be a list of something else.
+const PEERS_MAX: usize = 15;
+
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) address: IpAddr,
+    /// Behind its line in the file.
+    pub(super) comment: String,
+}
+
+/// The nodes, the preferred one first; none when there is no virtual router.
+pub(super) fn find(findings: &mut Findings, host: &str, globals: &Globals, instances: &[Instance]) -> Vec<Node> {
+    let Some(first) = instances.first() else { return Vec::new() };
+    let name = [globals.router_id.as_deref(), Some(host)].into_iter().flatten().find_map(given_name);
+    let name = name.unwrap_or_else(|| "node-a".to_owned());
+    let with_source = instances.iter().find_map(|instance| Some((instance.source?, instance)));
+    let this = match with_source {
+        Some((address, instance)) => {
+            let comment = format!("this node; source address of {} ({})", instance.name, instance.at);
+            Node { name: name.clone(), address, comment }
+        }
+        None => {
+            Node { name: name.clone(), address: UNKNOWN[0], comment: "FILL IN: this node's own address".to_owned() }
+        }
+    };
+    let mut peers = peers(instances, &name, this.address);
+    let is_preferred = is_preferred(first);
+    for other in instances.get(1..).unwrap_or_default() {
+        if self::is_preferred(other) != is_preferred {
+            let why =
+                "one node is preferred for some addresses and the other for others; Lyre has one order for all of them";
+            findings.at(&other.at, Class::Remark, format!("vrrp_instance {}", other.name), why);
+        }
+    }
+    match is_preferred {
+        true => peers.insert(0, this),
+        false => peers.push(this),
+    }
+    peers
+}
+
+/// What the file says about the others, or a place for one.
+fn peers(instances: &[Instance], name: &str, own: IpAddr) -> Vec<Node> {
+    let source = instances.iter().find(|instance| !instance.peers.is_empty());
+    let mut nodes: Vec<Node> = Vec::new();
+    let addresses = source.into_iter().flat_map(|instance| &instance.peers);
+    for (address, instance) in addresses.zip(source.into_iter().cycle()) {
+        let is_known = *address == own || nodes.iter().any(|node| node.address == *address);
+        if !is_known && nodes.len() < PEERS_MAX {
+            let comment = format!("peer of {} ({})", instance.name, instance.at);
+            nodes.push(Node { name: peer_name(name, nodes.len()), address: *address, comment });
+        }
+    }
+    if nodes.is_empty() {
+        let comment = "FILL IN: the other node's own address".to_owned();
+        nodes.push(Node { name: peer_name(name, 0), address: UNKNOWN[1], comment });
+    }
+    nodes
+}
+
+fn peer_name(own: &str, index: usize) -> String {
+    let stem = if own.starts_with("peer") { "other" } else { "peer" };
+    if index == 0 { stem.to_owned() } else { format!("{stem}-{}", index + 1) }
+}
+
+/// From this file alone: the state, unless nopreempt made it BACKUP on both nodes; then a priority over the default.
+fn is_preferred(instance: &Instance) -> bool {
+    match instance.is_master {
+        Some(is_master) if is_master || instance.preempt != Preempt::Never => is_master,
+        _ => instance.priority.unwrap_or(100) > 100,
+    }
+}
+
+/// As `lyre check` takes names of nodes; `None` when nothing usable is left.
+fn given_name(text: &str) -> Option<String> {
+    let allowed = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    let name: String = text.chars().map(allowed).take(63).collect();
+    let name = name.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+    (!name.is_empty()).then(|| name.to_owned())
+}

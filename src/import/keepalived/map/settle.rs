@@ -1,0 +1,80 @@
+//! Between the parts: what `lyre check` would refuse is taken out here, and said.
+
+use super::instance::Instance;
+use super::nodes::Node;
+use super::servers::Service;
+use crate::import::keepalived::findings::{Class, Findings};
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+/// Of one family in one advert.
+const ADDRESSES_MAX: usize = 64;
+
+const LISTENERS_MAX: usize = 32;
+
+pub(super) fn routers(findings: &mut Findings, nodes: &[Node], instances: &mut [Instance]) {
+    let mut seen: HashSet<IpAddr> = HashSet::new();
+    let mut used: HashSet<(Option<String>, u8, bool)> = HashSet::new();
+    for instance in instances.iter_mut().filter(|instance| instance.problem.is_none() && !instance.is_joined) {
+        let mut count = [0usize; 2];
+        instance.addresses.retain(|address| {
+            let ip = address.network.addr();
+            let family = &mut count[usize::from(ip.is_ipv6())];
+            let what = address.network.to_string();
+            if nodes.iter().any(|node| node.address == ip) {
+                let why = "is a node's own address too; a virtual address belongs to no node";
+                findings.at(&address.at, Class::Refused, what, why);
+                return false;
+            }
+            if !seen.insert(ip) {
+                findings.at(&address.at, Class::Remark, what, "was listed before, and is written once");
+                return false;
+            }
+            if *family == ADDRESSES_MAX {
+                let why = "is more than the 64 addresses of one advert; make a second [[vip]] with another vrid";
+                findings.at(&address.at, Class::Refused, what, why);
+                return false;
+            }
+            *family += 1;
+            true
+        });
+        let Some(vrid) = instance.vrid else { continue };
+        let families: Vec<bool> = (0..2).filter(|&index| count[index] > 0).map(|index| index == 1).collect();
+        let clash = families.iter().any(|&is_v6| used.contains(&(instance.interface.clone(), vrid, is_v6)));
+        let problem = match () {
+            () if families.is_empty() => "no address is left of it",
+            () if clash => "has the interface and the virtual_router_id of an instance before it",
+            () => {
+                used.extend(families.into_iter().map(|is_v6| (instance.interface.clone(), vrid, is_v6)));
+                continue;
+            }
+        };
+        findings.at(&instance.at, Class::Refused, format!("vrrp_instance {}", instance.name), problem);
+        instance.problem = Some(problem.to_owned());
+    }
+}
+
+/// Each path of a host leads to one pool, whichever address the client asked.
+pub(super) fn services(findings: &mut Findings, services: &mut [Service]) {
+    let mut hosts: HashSet<String> = HashSet::new();
+    let mut names: HashSet<String> = HashSet::new();
+    let mut ports: HashSet<(u16, bool)> = HashSet::new();
+    for service in services.iter_mut().filter(|service| service.problem.is_none()) {
+        let wanted: Vec<String> = if service.hosts.is_empty() { vec!["*".to_owned()] } else { service.hosts.clone() };
+        let problem = match () {
+            () if names.contains(&service.name) => "is there twice",
+            () if wanted.iter().any(|host| hosts.contains(host)) => {
+                "an earlier virtual_server answers for these hosts; give each pool hosts of its own in its [[route]]"
+            }
+            () if ports.len() >= LISTENERS_MAX => "there are more listeners than 32",
+            () => {
+                hosts.extend(wanted);
+                names.insert(service.name.clone());
+                ports.insert((service.port, service.is_v6));
+                continue;
+            }
+        };
+        findings.at(&service.at, Class::Refused, format!("virtual_server {}", service.shown), problem);
+        service.problem = Some(problem.to_owned());
+    }
+}

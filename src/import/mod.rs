@@ -1,0 +1,3 @@
+//! Configurations of other programs, read and written anew as lyre.toml. Pure: text in, text out; `cli` opens the files.
+
+pub mod keepalived;
