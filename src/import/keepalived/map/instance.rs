@@ -83,7 +83,7 @@ pub(super) fn read(findings: &mut Findings, globals: &Globals, scripts: &Scripts
                 }
             }
             "priority" => instance.priority = priority(findings, statement),
-            "advert_int" => instance.interval_ms = interval(findings, statement, &mut instance.notes),
+            "advert_int" => instance.interval_ms = interval(findings, statement),
             "version" => version = read_version(findings, statement).or(version),
             "virtual_ipaddress" | "virtual_ipaddress_excluded" => {
                 let more = addresses::read(findings, statement, instance.interface.as_deref());
@@ -111,6 +111,12 @@ pub(super) fn read(findings: &mut Findings, globals: &Globals, scripts: &Scripts
     }
     if version != Some(3) && instance.addresses.iter().any(|address| address.network.addr().is_ipv4()) {
         instance.notes.push("Was VRRP version 2 and is 3 now: change both nodes at the same time.".to_owned());
+    }
+    if instance.interval_ms >= 1000 {
+        let silence = numbers::duration(instance.interval_ms * u64::from(instance.down_adverts.unwrap_or(3)));
+        let note =
+            format!("Takes over after {silence} of silence. On a LAN leave advert_interval out: 100ms, so 300ms.");
+        instance.notes.push(note);
     }
     complete(findings, block, &mut instance);
     instance
@@ -151,7 +157,7 @@ fn priority(findings: &mut Findings, statement: &Statement) -> Option<u8> {
     value
 }
 
-fn interval(findings: &mut Findings, statement: &Statement, notes: &mut Vec<String>) -> u64 {
+fn interval(findings: &mut Findings, statement: &Statement) -> u64 {
     let Some(ms) = numbers::seconds_ms(statement.argument(0)) else {
         findings.refused(statement, "is no number of seconds; 1s is written");
         return ADVERT_INTERVAL_MS;
@@ -162,12 +168,6 @@ fn interval(findings: &mut Findings, statement: &Statement, notes: &mut Vec<Stri
     } else {
         let why = format!("becomes {}: adverts count 10 ms, up to 40.95 s", numbers::duration(near));
         findings.remark(statement, why);
-    }
-    if near >= 1000 {
-        notes.push(format!(
-            "Takes over after {} of silence. On a LAN leave advert_interval out: 100ms, so 300ms.",
-            numbers::duration(near * 3)
-        ));
     }
     near
 }
