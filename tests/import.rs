@@ -104,10 +104,12 @@ fn assert_passes_check(name: &str, import: &Import) {
         .errors
         .iter()
         .filter(|problem| !problem.message.contains("nothing to do"))
+        // An instance that named none; which one it is depends on the host.
+        .filter(|problem| !problem.key.ends_with(".interface"))
         .map(|problem| problem.to_string())
         .collect();
     assert!(wrong.is_empty(), "{name}\n{}\n{}", wrong.join("\n"), import.toml);
-    if !report.errors.is_empty() {
+    if report.errors.iter().any(|problem| problem.message.contains("nothing to do")) {
         assert!(!import.is_complete(), "{name}: nothing is left, and nothing is refused");
     }
 }
@@ -305,6 +307,42 @@ fn every_truncation_of_every_configuration_is_values_or_an_error() {
             if let Ok(import) = keepalived::import(name, "edge-a", &cut) {
                 assert!(import.toml.parse::<toml::Table>().is_ok(), "{}", import.toml);
             }
+        }
+    }
+}
+
+#[test]
+fn mutated_configurations_are_values_or_an_error() {
+    let files = cases();
+    let texts: Vec<&String> = files.0.values().collect();
+    let all: Vec<&str> = texts.iter().flat_map(|text| text.split_inclusive([' ', '\n'])).collect();
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % u64::try_from(below.max(1)).unwrap()).unwrap()
+    };
+    for round in 0..10_000 {
+        let mut words: Vec<&str> = texts[random(texts.len())].split_inclusive([' ', '\n']).collect();
+        for _ in 0..=random(8) {
+            let at = random(words.len());
+            match random(4) {
+                0 if !words.is_empty() => words[at] = all[random(all.len())],
+                1 => words.insert(at, all[random(all.len())]),
+                2 if !words.is_empty() => drop(words.remove(at)),
+                _ => {
+                    words.insert(at, ["{", "}\n", "\"", "\\\n", "${", "~SEQ(A,9) ", "@x ", "$A=${A}\n", "'"][random(9)])
+                }
+            }
+        }
+        let text: String = words.concat();
+        let name = PathBuf::from("keepalived.conf");
+        let files = Memory(BTreeMap::from([(name.clone(), text.clone())]));
+        if let Ok(import) = keepalived::import(&name, "edge-a", &files) {
+            let table = import.toml.parse::<toml::Table>();
+            assert!(table.is_ok(), "round {round}: {:?}\n{text}\n{}", table.err(), import.toml);
+            assert_passes_check(&format!("round {round}\n{text}"), &import);
         }
     }
 }

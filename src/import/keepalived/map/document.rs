@@ -54,7 +54,7 @@ impl Document<'_> {
         if self.instances.iter().any(|instance| instance.problem.is_none()) && self.services.is_empty() {
             comment(
                 out,
-                "Without [nextcloud] or a [[route]] Lyre is only the pair: whatever serves on the addresses stays.",
+                "Without [nextcloud] or a [[route]] Lyre is only the pair: whatever serves on the addresses stays, and is not watched.",
             );
         }
     }
@@ -185,7 +185,7 @@ fn pool(out: &mut String, service: &Service, place: &str) {
     lines.push(format!("pool = {}", quoted(&service.name)));
     if service.problem.is_some() {
         // What it would be as a TCP service; as a pool it would be another thing.
-        lines = vec!["[[tcp]]".to_owned(), format!("address = {}", quoted(&service.shown.replacen(' ', ":", 1)))];
+        lines = vec!["[[tcp]]".to_owned(), format!("address = {}", quoted(&service.address))];
         lines.push(format!("servers = [{}]", servers.join(", ")));
     }
     block(out, &lines, service.problem.as_deref());

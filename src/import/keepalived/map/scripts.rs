@@ -44,11 +44,11 @@ const WEB_PORTS: &[&str] = &["80", "443", "8000", "8080", "8443"];
 
 const PROXY: Fate = Fate {
     class: Class::Remark,
-    why: "replaced: Lyre is the proxy now and watches itself; a worker that hangs for worker.hang_timeout hands over",
+    why: "replaced where Lyre is the proxy: a worker that hangs for worker.hang_timeout hands over. Another proxy beside it is not watched in this version",
 };
 const LOCAL_WEB: Fate = Fate {
     class: Class::Remark,
-    why: "replaced: Lyre watches its own worker, and asks each web server by the check of its pool",
+    why: "replaced where Lyre is the proxy: it watches its worker, and asks each web server by the check of its pool. Another proxy beside it is not watched in this version",
 };
 const APPLICATION: Fate = Fate {
     class: Class::Refused,
