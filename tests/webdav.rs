@@ -117,7 +117,7 @@ impl Site {
             directory.join("apache.conf"),
             format!(
                 "{modules}{user}ServerName 127.0.0.1\nListen {apache_at}\nPidFile {at}/apache.pid\nErrorLog {at}/apache.log\n\
-                 TypesConfig /etc/mime.types\nDocumentRoot {at}/www\nDAVLockDB {at}/DavLock\nKeepAlive On\nAllowEncodedSlashes NoDecode\nKeepAliveTimeout 5\n\
+                 TypesConfig /etc/mime.types\nDocumentRoot {at}/www\nDAVLockDB {at}/DavLock\nKeepAlive On\nAllowEncodedSlashes NoDecode\nLimitRequestBody 0\nKeepAliveTimeout 5\n\
                  <Directory {at}/www>\nRequire all granted\n</Directory>\n<Location /dav>\nDAV On\n</Location>\n\
                  <FilesMatch \"\\.php$\">\nSetHandler \"proxy:unix:{at}/fpm.sock|fcgi://localhost\"\n</FilesMatch>\n"
             ),

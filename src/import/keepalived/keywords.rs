@@ -249,7 +249,6 @@ const GLOBAL: &[Row] = &[
             "iproute_etc_dir",
             "instance",
             "use_pid_dir",
-            "default_interface_check",
             "lvs_flush_onstop",
         ],
         Ignored(HOUSEKEEPING),

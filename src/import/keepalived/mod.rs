@@ -4,7 +4,7 @@
 //! words), [`tree`] (words become statements with blocks), [`map`] (statements become `[[vip]]` and pools), [`findings`]
 //! (what happened to every single statement). [`keywords`] is the table of what is not carried over, and why.
 //!
-//! Nothing is dropped silently: each statement ends in exactly one class of [`findings::Class`].
+//! Nothing is dropped silently: each statement, or the block around it, has a finding.
 
 mod error;
 mod expand;

@@ -4,6 +4,7 @@ use super::instance::{Instance, Preempt};
 use super::nodes::Node;
 use super::numbers::duration;
 use super::servers::{Probe, Service};
+use crate::import::keepalived::error::Position;
 use crate::import::keepalived::findings::{Class, Finding, one_line};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -27,11 +28,19 @@ impl Document<'_> {
         self.head(&mut out);
         self.cluster(&mut out);
         for instance in self.instances.iter().filter(|instance| !instance.is_joined) {
-            vip(&mut out, instance);
+            vip(&mut out, instance, &self.place(&instance.at));
         }
         self.services(&mut out);
         self.summary(&mut out);
         out
+    }
+
+    /// A place, without the directory that all places share.
+    fn place(&self, at: &Position) -> String {
+        let directory = self.source.parent().filter(|directory| !directory.as_os_str().is_empty());
+        let shown = at.to_string();
+        let inside = directory.and_then(|directory| shown.strip_prefix(&format!("{}/", directory.display())));
+        inside.unwrap_or(&shown).to_owned()
     }
 
     fn head(&self, out: &mut String) {
@@ -45,7 +54,7 @@ impl Document<'_> {
         if self.instances.iter().any(|instance| instance.problem.is_none()) && self.services.is_empty() {
             comment(
                 out,
-                "Without [nextcloud] or a [[route]] Lyre is only the pair: whatever serves on the addresses stays.",
+                "Without [nextcloud] or a [[route]] Lyre is only the pair: whatever serves on the addresses stays, and is not watched.",
             );
         }
     }
@@ -73,7 +82,7 @@ impl Document<'_> {
 
     fn services(&self, out: &mut String) {
         for service in self.services {
-            pool(out, service);
+            pool(out, service, &self.place(&service.at));
         }
         let live = self.services.iter().filter(|service| service.problem.is_none());
         let listeners: BTreeSet<(u16, bool)> = live.map(|service| (service.port, service.is_v6)).collect();
@@ -98,15 +107,16 @@ impl Document<'_> {
                 out.push_str(&format!("#\n# {}:\n", class.heading()));
             }
             for finding in of(class) {
-                comment_indented(out, &finding.to_string(), "  ");
+                let text = format!("{}: {}: {}", self.place(&finding.at), finding.what, finding.why);
+                comment_indented(out, &text, "  ");
             }
         }
     }
 }
 
-fn vip(out: &mut String, instance: &Instance) {
+fn vip(out: &mut String, instance: &Instance, place: &str) {
     out.push('\n');
-    comment(out, &format!("{}: {}", instance.at, title(instance)));
+    comment(out, &format!("{place}: {}", title(instance)));
     for note in &instance.notes {
         comment(out, note);
     }
@@ -149,9 +159,9 @@ fn title(instance: &Instance) -> String {
     format!("vrrp_instance {}{state}{priority}", instance.name)
 }
 
-fn pool(out: &mut String, service: &Service) {
+fn pool(out: &mut String, service: &Service, place: &str) {
     out.push('\n');
-    comment(out, &format!("{}: virtual_server {}", service.at, service.shown));
+    comment(out, &format!("{place}: virtual_server {}", service.shown));
     for note in &service.notes {
         comment(out, note);
     }
@@ -175,7 +185,7 @@ fn pool(out: &mut String, service: &Service) {
     lines.push(format!("pool = {}", quoted(&service.name)));
     if service.problem.is_some() {
         // What it would be as a TCP service; as a pool it would be another thing.
-        lines = vec!["[[tcp]]".to_owned(), format!("address = {}", quoted(&service.shown.replacen(' ', ":", 1)))];
+        lines = vec!["[[tcp]]".to_owned(), format!("address = {}", quoted(&service.address))];
         lines.push(format!("servers = [{}]", servers.join(", ")));
     }
     block(out, &lines, service.problem.as_deref());

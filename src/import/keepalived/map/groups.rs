@@ -22,11 +22,16 @@ pub(super) fn join(findings: &mut Findings, statements: &[Statement], instances:
 /// Indices of the instances that a line of `group` names.
 fn names(findings: &mut Findings, instances: &[Instance], line: &Statement) -> Vec<usize> {
     let mut found = Vec::new();
+    let mut missing = Vec::new();
     for name in line.words() {
         match instances.iter().position(|instance| instance.name == name) {
             Some(index) => found.push(index),
-            None => findings.refused(line, format!("there is no vrrp_instance {name}")),
+            None => missing.push(name),
         }
+    }
+    match missing.as_slice() {
+        [] => findings.mapped(line, "see what became of the group"),
+        names => findings.refused(line, format!("there is no vrrp_instance {}", names.join(", "))),
     }
     found
 }

@@ -58,7 +58,7 @@ pub(super) fn read(findings: &mut Findings, globals: &Globals, scripts: &Scripts
         interface: typed_interface.or(globals.default_interface.as_deref()).map(str::to_owned),
         vrid: None,
         priority: None,
-        is_master: find("state").and_then(|statement| statement.argument(0)).map(|state| state == "MASTER"),
+        is_master: find("state").and_then(|statement| statement.argument(0)).and_then(is_master),
         interval_ms: ADVERT_INTERVAL_MS,
         down_adverts: globals.down_adverts,
         preempt: Preempt::AtOnce,
@@ -83,7 +83,7 @@ pub(super) fn read(findings: &mut Findings, globals: &Globals, scripts: &Scripts
                 }
             }
             "priority" => instance.priority = priority(findings, statement),
-            "advert_int" => instance.interval_ms = interval(findings, statement, &mut instance.notes),
+            "advert_int" => instance.interval_ms = interval(findings, statement),
             "version" => version = read_version(findings, statement).or(version),
             "virtual_ipaddress" | "virtual_ipaddress_excluded" => {
                 let more = addresses::read(findings, statement, instance.interface.as_deref());
@@ -112,12 +112,29 @@ pub(super) fn read(findings: &mut Findings, globals: &Globals, scripts: &Scripts
     if version != Some(3) && instance.addresses.iter().any(|address| address.network.addr().is_ipv4()) {
         instance.notes.push("Was VRRP version 2 and is 3 now: change both nodes at the same time.".to_owned());
     }
+    if instance.interval_ms >= 1000 {
+        let silence = numbers::duration(instance.interval_ms * u64::from(instance.down_adverts.unwrap_or(3)));
+        let note =
+            format!("Takes over after {silence} of silence. On a LAN leave advert_interval out: 100ms, so 300ms.");
+        instance.notes.push(note);
+    }
     complete(findings, block, &mut instance);
     instance
 }
 
+fn is_master(state: &str) -> Option<bool> {
+    match state {
+        "MASTER" => Some(true),
+        "BACKUP" => Some(false),
+        _ => None,
+    }
+}
+
 /// What lyre.toml cannot do without.
 fn complete(findings: &mut Findings, block: &Statement, instance: &mut Instance) {
+    if instance.interface.is_none() {
+        findings.remark(block, "names no interface; Lyre takes the one whose network holds the first address");
+    }
     let missing = match () {
         () if instance.vrid.is_none() => "has no virtual_router_id; give it one that is free on this LAN",
         () if instance.addresses.is_empty() => "has no address that can be used",
@@ -134,7 +151,7 @@ fn state(findings: &mut Findings, statement: &Statement, has_priority: bool) {
             "without priority this is 255 to keepalived, the owner; here it is the first of cluster.nodes",
         ),
         Some("MASTER" | "BACKUP") => findings.ignored(statement, "the order of cluster.nodes decides"),
-        _ => findings.unknown(statement, "state"),
+        _ => findings.refused(statement, "is not MASTER or BACKUP"),
     }
 }
 
@@ -151,7 +168,7 @@ fn priority(findings: &mut Findings, statement: &Statement) -> Option<u8> {
     value
 }
 
-fn interval(findings: &mut Findings, statement: &Statement, notes: &mut Vec<String>) -> u64 {
+fn interval(findings: &mut Findings, statement: &Statement) -> u64 {
     let Some(ms) = numbers::seconds_ms(statement.argument(0)) else {
         findings.refused(statement, "is no number of seconds; 1s is written");
         return ADVERT_INTERVAL_MS;
@@ -162,12 +179,6 @@ fn interval(findings: &mut Findings, statement: &Statement, notes: &mut Vec<Stri
     } else {
         let why = format!("becomes {}: adverts count 10 ms, up to 40.95 s", numbers::duration(near));
         findings.remark(statement, why);
-    }
-    if near >= 1000 {
-        notes.push(format!(
-            "Takes over after {} of silence. On a LAN leave advert_interval out: 100ms, so 300ms.",
-            numbers::duration(near * 3)
-        ));
     }
     near
 }
@@ -204,12 +215,12 @@ fn preempt(findings: &mut Findings, statement: &Statement, instance: &mut Instan
 }
 
 fn source(findings: &mut Findings, statement: &Statement, instance: &mut Instance) {
-    match statement.argument(0).and_then(|text| text.parse().ok()) {
-        Some(address) => {
+    match node_address(statement.argument(0).unwrap_or_default()) {
+        Ok(address) => {
             instance.source = instance.source.or(Some(address));
             findings.mapped(statement, "cluster.nodes[].address of this node");
         }
-        None => findings.refused(statement, "is no address"),
+        Err(why) => findings.refused(statement, why),
     }
 }
 
@@ -222,7 +233,7 @@ fn peers(findings: &mut Findings, block: &Statement, instance: &mut Instance) {
         "peers = \"unicast\" comes later. Where the network carries no multicast, do not use this yet.".to_owned(),
     );
     for line in block.inside() {
-        match line.name().parse() {
+        match node_address(line.name()) {
             Ok(address) if line.arguments.is_empty() => {
                 instance.peers.push(address);
                 findings.mapped(line, "cluster.nodes[].address");
@@ -234,8 +245,20 @@ fn peers(findings: &mut Findings, block: &Statement, instance: &mut Instance) {
                     "cluster.nodes[].address; TTL limits have no part in multicast, where 255 is required",
                 );
             }
-            Err(_) => findings.refused(line, "is no address"),
+            Err(why) => findings.refused(line, why),
         }
+    }
+}
+
+/// An address by which the nodes can reach each other.
+fn node_address(text: &str) -> Result<IpAddr, &'static str> {
+    let address: IpAddr = text.parse().map_err(|_| "is no address")?;
+    match address {
+        _ if address.is_unspecified() || address.is_multicast() => Err("is no address of a node"),
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+            Err("is link-local; write an address into cluster.nodes that works without naming an interface")
+        }
+        _ => Ok(address),
     }
 }
 

@@ -14,8 +14,9 @@ mod servers;
 mod settle;
 
 use super::Import;
+use super::error::Position;
 use super::expand::Expanded;
-use super::findings::{Class, Findings};
+use super::findings::{self, Class, Findings};
 use super::keywords::{self, Block};
 use super::tree::Statement;
 use document::Document;
@@ -47,6 +48,10 @@ pub(super) fn map(path: &Path, host: &str, statements: &[Statement], expanded: E
             }
             _ => keywords::note(&mut findings, Block::Top, statement),
         }
+    }
+    if instances.is_empty() && services.is_empty() {
+        let at = Position { file: findings::one_line(&path.display().to_string()).into(), line: 0 };
+        findings.at(&at, Class::Refused, "the whole file", "has no vrrp_instance and no virtual_server for this host");
     }
     groups::join(&mut findings, statements, &mut instances);
     let nodes = nodes::find(&mut findings, host, &globals, &instances);
@@ -82,6 +87,7 @@ fn globals(findings: &mut Findings, statements: &[Statement]) -> Globals {
                 globals.version = Some(3);
                 findings.mapped(statement, "version 3 is the only one");
             }
+            ("vrrp_version", _) => findings.refused(statement, "is not 2 or 3"),
             ("default_interface", Some(name)) => {
                 globals.default_interface = Some(name.to_owned());
                 findings.mapped(statement, "vip.interface where an instance names none");

@@ -20,13 +20,15 @@ pub(super) struct Node {
 
 /// The nodes, the preferred one first; none when there is no virtual router.
 pub(super) fn find(findings: &mut Findings, host: &str, globals: &Globals, instances: &[Instance]) -> Vec<Node> {
-    let Some(first) = instances.first() else { return Vec::new() };
+    if instances.is_empty() {
+        return Vec::new();
+    }
     let name = [globals.router_id.as_deref(), Some(host)].into_iter().flatten().find_map(given_name);
     let name = name.unwrap_or_else(|| "node-a".to_owned());
     let with_source = instances.iter().find_map(|instance| Some((instance.source?, instance)));
     let this = match with_source {
         Some((address, instance)) => {
-            let comment = format!("this node; source address of {} ({})", instance.name, instance.at);
+            let comment = format!("this node; source address of {}, line {}", instance.name, instance.at.line);
             Node { name: name.clone(), address, comment }
         }
         None => {
@@ -34,15 +36,14 @@ pub(super) fn find(findings: &mut Findings, host: &str, globals: &Globals, insta
         }
     };
     let mut peers = peers(instances, &name, this.address);
-    let is_preferred = is_preferred(first);
-    for other in instances.get(1..).unwrap_or_default() {
-        if self::is_preferred(other) != is_preferred {
-            let why =
-                "one node is preferred for some addresses and the other for others; Lyre has one order for all of them";
-            findings.at(&other.at, Class::Remark, format!("vrrp_instance {}", other.name), why);
-        }
+    let preferences: Vec<Option<bool>> = instances.iter().map(is_preferred).collect();
+    let preference = preferences.iter().copied().flatten().next();
+    for (other, _) in instances.iter().zip(&preferences).filter(|(_, p)| p.is_some() && **p != preference) {
+        let why =
+            "one node is preferred for some addresses and the other for others; Lyre has one order for all of them";
+        findings.at(&other.at, Class::Remark, format!("vrrp_instance {}", other.name), why);
     }
-    match is_preferred {
+    match preference.unwrap_or(true) {
         true => peers.insert(0, this),
         false => peers.push(this),
     }
@@ -57,7 +58,7 @@ fn peers(instances: &[Instance], name: &str, own: IpAddr) -> Vec<Node> {
     for (address, instance) in addresses.zip(source.into_iter().cycle()) {
         let is_known = *address == own || nodes.iter().any(|node| node.address == *address);
         if !is_known && nodes.len() < PEERS_MAX {
-            let comment = format!("peer of {} ({})", instance.name, instance.at);
+            let comment = format!("peer of {}, line {}", instance.name, instance.at.line);
             nodes.push(Node { name: peer_name(name, nodes.len()), address: *address, comment });
         }
     }
@@ -73,11 +74,14 @@ fn peer_name(own: &str, index: usize) -> String {
     if index == 0 { stem.to_owned() } else { format!("{stem}-{}", index + 1) }
 }
 
-/// From this file alone: the state, unless nopreempt made it BACKUP on both nodes; then a priority over the default.
-fn is_preferred(instance: &Instance) -> bool {
-    match instance.is_master {
-        Some(is_master) if is_master || instance.preempt != Preempt::Never => is_master,
-        _ => instance.priority.unwrap_or(100) > 100,
+/// Whether this is the preferred node, as far as its own file tells: by the state, unless nopreempt made that BACKUP on
+/// both nodes; else by a priority other than the default.
+fn is_preferred(instance: &Instance) -> Option<bool> {
+    match (instance.is_master, instance.priority.unwrap_or(100)) {
+        (Some(true), _) => Some(true),
+        (Some(false), _) if instance.preempt != Preempt::Never => Some(false),
+        (_, 100) => None,
+        (_, priority) => Some(priority > 100),
     }
 }
 

@@ -39,13 +39,16 @@ const PROXIES: &[&str] = &[
 const APPLICATIONS: &[&str] =
     &["php-fpm", "mysqld", "mariadbd", "mysql", "mariadb", "postgres", "redis-server", "redis", "node", "java"];
 
+/// Where a proxy or web server listens; other local ports are other services.
+const WEB_PORTS: &[&str] = &["80", "443", "8000", "8080", "8443"];
+
 const PROXY: Fate = Fate {
     class: Class::Remark,
-    why: "replaced: Lyre is the proxy now and watches itself; a worker that hangs for worker.hang_timeout hands over",
+    why: "replaced where Lyre is the proxy: a worker that hangs for worker.hang_timeout hands over. Another proxy beside it is not watched in this version",
 };
 const LOCAL_WEB: Fate = Fate {
     class: Class::Remark,
-    why: "replaced: Lyre watches its own worker, and asks each web server by the check of its pool",
+    why: "replaced where Lyre is the proxy: it watches its worker, and asks each web server by the check of its pool. Another proxy beside it is not watched in this version",
 };
 const APPLICATION: Fate = Fate {
     class: Class::Refused,
@@ -106,8 +109,12 @@ fn recognise(command: &str) -> Fate {
     let programs: Vec<&str> = words.iter().map(|word| base_name(word)).collect();
     let has = |names: &[&str]| programs.iter().any(|program| names.contains(program));
     let is_local = ["127.0.0.1", "localhost", "[::1]", "/dev/tcp/::1"].iter().any(|host| command.contains(host));
-    if is_local && (has(&["curl", "wget", "nc", "ncat", "netcat"]) || command.contains("/dev/tcp/")) {
+    if is_local && has(&["curl", "wget"]) {
         return LOCAL_WEB;
+    }
+    if is_local && (has(&["nc", "ncat", "netcat"]) || command.contains("/dev/tcp/")) {
+        let is_web = programs.last().is_some_and(|port| WEB_PORTS.contains(port));
+        return if is_web { LOCAL_WEB } else { PROCESS };
     }
     let asks_for_process =
         has(&["killall", "killall5", "pidof", "pgrep", "systemctl", "service", "rc-service", "kill", "ps"]);
@@ -155,6 +162,7 @@ mod tests {
             ("curl -fsS http://127.0.0.1/health", LOCAL_WEB),
             ("</dev/tcp/127.0.0.1/80", LOCAL_WEB),
             ("nc -z localhost 443", LOCAL_WEB),
+            ("</dev/tcp/127.0.0.1/25", PROCESS),
             ("ping -c1 -W1 10.0.0.1", GATEWAY),
             ("/usr/local/bin/check.sh", OTHER),
             ("/etc/nginx/check.sh", OTHER),

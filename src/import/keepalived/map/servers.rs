@@ -25,6 +25,8 @@ pub(super) struct Service {
     pub(super) name: String,
     /// As the file names it.
     pub(super) shown: String,
+    /// With its port; what was typed when that cannot be read.
+    pub(super) address: String,
     pub(super) at: Position,
     /// Of the listener.
     pub(super) port: u16,
@@ -56,6 +58,7 @@ pub(super) fn read(findings: &mut Findings, block: &Statement) -> Service {
     let mut service = Service {
         name: address.map(pool_name).unwrap_or_else(|| "vs".to_owned()),
         shown: shown.join(" "),
+        address: address.map_or_else(|| shown.join(":"), |address| address.to_string()),
         at: block.at().clone(),
         port: address.map_or(0, |address| address.port()),
         is_v6: address.is_some_and(|address| address.is_ipv6()),
@@ -141,10 +144,7 @@ fn verdict(
             "TLS ends at Lyre, with [tls] and plain HTTP to the servers: give them a plain port, then use this as a pool"
         }
         _ if !seen.has_http && service.port != 80 => TCP_LATER,
-        _ => {
-            findings.remark(block, "[[pool]], [[route]] and [[listener]]: the proxy instead of the kernel's IPVS");
-            return;
-        }
+        _ => return,
     };
     findings.refused(block, problem);
     service.problem = Some(problem.to_owned());

@@ -1,9 +1,10 @@
 //! Between the parts: what `lyre check` would refuse is taken out here, and said.
 
+use super::addresses::{self, Address};
 use super::instance::Instance;
 use super::nodes::Node;
 use super::servers::Service;
-use crate::import::keepalived::findings::{Class, Findings};
+use crate::import::keepalived::findings::{Class, Finding, Findings};
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -14,25 +15,24 @@ const LISTENERS_MAX: usize = 32;
 
 pub(super) fn routers(findings: &mut Findings, nodes: &[Node], instances: &mut [Instance]) {
     let mut seen: HashSet<IpAddr> = HashSet::new();
-    let mut used: HashSet<(Option<String>, u8, bool)> = HashSet::new();
+    let mut used: Vec<(Option<String>, u8, bool)> = Vec::new();
     for instance in instances.iter_mut().filter(|instance| instance.problem.is_none() && !instance.is_joined) {
         let mut count = [0usize; 2];
         instance.addresses.retain(|address| {
             let ip = address.network.addr();
             let family = &mut count[usize::from(ip.is_ipv6())];
-            let what = address.network.to_string();
             if nodes.iter().any(|node| node.address == ip) {
                 let why = "is a node's own address too; a virtual address belongs to no node";
-                findings.at(&address.at, Class::Refused, what, why);
+                revise(findings, address, Class::Refused, why);
                 return false;
             }
             if !seen.insert(ip) {
-                findings.at(&address.at, Class::Remark, what, "was listed before, and is written once");
+                revise(findings, address, Class::Remark, "was listed before, and is written once");
                 return false;
             }
             if *family == ADDRESSES_MAX {
                 let why = "is more than the 64 addresses of one advert; make a second [[vip]] with another vrid";
-                findings.at(&address.at, Class::Refused, what, why);
+                revise(findings, address, Class::Refused, why);
                 return false;
             }
             *family += 1;
@@ -40,7 +40,10 @@ pub(super) fn routers(findings: &mut Findings, nodes: &[Node], instances: &mut [
         });
         let Some(vrid) = instance.vrid else { continue };
         let families: Vec<bool> = (0..2).filter(|&index| count[index] > 0).map(|index| index == 1).collect();
-        let clash = families.iter().any(|&is_v6| used.contains(&(instance.interface.clone(), vrid, is_v6)));
+        // Without an interface it may be any of them.
+        let is_same =
+            |other: &Option<String>| other.is_none() || instance.interface.is_none() || *other == instance.interface;
+        let clash = used.iter().any(|(i, v, is_v6)| *v == vrid && families.contains(is_v6) && is_same(i));
         let problem = match () {
             () if families.is_empty() => "no address is left of it",
             () if clash => "has the interface and the virtual_router_id of an instance before it",
@@ -51,6 +54,21 @@ pub(super) fn routers(findings: &mut Findings, nodes: &[Node], instances: &mut [
         };
         findings.at(&instance.at, Class::Refused, format!("vrrp_instance {}", instance.name), problem);
         instance.problem = Some(problem.to_owned());
+    }
+}
+
+/// The address was mapped; now it is not.
+fn revise(findings: &mut Findings, address: &Address, class: Class, why: &str) {
+    let is_its = |finding: &&mut Finding| {
+        let first = finding.what.split(' ').next().and_then(addresses::parse);
+        finding.at == address.at && finding.class <= Class::Remark && first == Some(address.network)
+    };
+    match findings.0.iter_mut().rev().find(is_its) {
+        Some(finding) => {
+            finding.class = class;
+            finding.why = why.to_owned();
+        }
+        None => findings.at(&address.at, class, address.network.to_string(), why),
     }
 }
 
@@ -71,6 +89,8 @@ pub(super) fn services(findings: &mut Findings, services: &mut [Service]) {
                 hosts.extend(wanted);
                 names.insert(service.name.clone());
                 ports.insert((service.port, service.is_v6));
+                let why = "[[pool]], [[route]] and [[listener]]: the proxy instead of the kernel's IPVS";
+                findings.at(&service.at, Class::Remark, format!("virtual_server {}", service.shown), why);
                 continue;
             }
         };
