@@ -10,6 +10,8 @@ use std::net::IpAddr;
 pub(super) struct Address {
     pub(super) network: IpNet,
     pub(super) at: Position,
+    /// Index of its finding, until these are sorted.
+    pub(super) finding: usize,
 }
 
 /// The usable addresses of a block. `interface` is the instance's.
@@ -49,7 +51,7 @@ fn address(findings: &mut Findings, line: &Statement, interface: Option<&str>, i
         true => findings.mapped(line, "vip.addresses"),
         false => findings.add(line, Class::Remark, format!("vip.addresses; {}", remarks.join("; "))),
     }
-    Some(Address { network, at: line.at().clone() })
+    Some(Address { network, at: line.at().clone(), finding: findings.0.len().saturating_sub(1) })
 }
 
 /// What is left out of the options, or why the address cannot be had.

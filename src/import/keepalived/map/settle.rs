@@ -1,10 +1,10 @@
 //! Between the parts: what `lyre check` would refuse is taken out here, and said.
 
-use super::addresses::{self, Address};
+use super::addresses::Address;
 use super::instance::Instance;
 use super::nodes::Node;
 use super::servers::Service;
-use crate::import::keepalived::findings::{Class, Finding, Findings};
+use crate::import::keepalived::findings::{Class, Findings};
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -59,11 +59,7 @@ pub(super) fn routers(findings: &mut Findings, nodes: &[Node], instances: &mut [
 
 /// The address was mapped; now it is not.
 fn revise(findings: &mut Findings, address: &Address, class: Class, why: &str) {
-    let is_its = |finding: &&mut Finding| {
-        let first = finding.what.split(' ').next().and_then(addresses::parse);
-        finding.at == address.at && finding.class <= Class::Remark && first == Some(address.network)
-    };
-    match findings.0.iter_mut().rev().find(is_its) {
+    match findings.0.get_mut(address.finding) {
         Some(finding) => {
             finding.class = class;
             finding.why = why.to_owned();
