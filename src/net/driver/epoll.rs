@@ -21,6 +21,10 @@ use std::time::Duration;
 /// Events taken from the kernel by one call.
 const BATCH: usize = 256;
 
+/// The longest wait in the kernel itself; the finest epoll has. Timers and wakes from other cores, which glommio
+/// handles, come at most this late.
+const NAP_MS: u8 = 1;
+
 pub(super) struct Epoll {
     interest: Interest,
     ready: RefCell<Slab<Readiness>>,
@@ -94,13 +98,16 @@ impl Epoll {
     }
 
     /// Takes the kernel's events; answers whether a task was woken.
-    fn turn(&self) -> io::Result<bool> {
+    fn turn(&self, mut timeout: EpollTimeout) -> io::Result<bool> {
         let mut is_busy = false;
         loop {
             let mut events = self.events.borrow_mut();
-            let count = match self.interest.wait(&mut events, EpollTimeout::ZERO) {
+            let count = match self.interest.wait(&mut events, timeout) {
                 Ok(count) => count,
-                Err(Errno::EINTR) => continue,
+                Err(Errno::EINTR) => {
+                    timeout = EpollTimeout::ZERO;
+                    continue;
+                }
                 Err(error) => return Err(error.into()),
             };
             for event in events.iter().take(count) {
@@ -109,6 +116,7 @@ impl Epoll {
             if count < BATCH {
                 return Ok(is_busy);
             }
+            timeout = EpollTimeout::ZERO;
         }
     }
 
@@ -136,15 +144,26 @@ impl Epoll {
 
 /// The loop: lives as long as its executor.
 async fn run(driver: Rc<Epoll>) {
+    // Quiet turns in a row: after the first the tasks in line run, the second waits in the kernel itself, for that is
+    // cheaper than sleep through glommio and a core with traffic has its next event soon.
+    let mut quiet = 0;
     loop {
+        let turn = match quiet {
+            0 => driver.turn(EpollTimeout::ZERO),
+            _ => driver.turn(EpollTimeout::from(NAP_MS)),
+        };
         clock::refresh();
-        let turn = driver.turn();
         if turn.is_ok_and(|is_busy| is_busy) || !super::may_sleep() {
-            glommio::executor().yield_now().await;
+            quiet = 0;
+        } else if quiet == 0 {
+            quiet = 1;
+        } else {
+            clock::release();
+            driver.parking.wait().await;
+            quiet = 0;
             continue;
         }
-        clock::release();
-        driver.parking.wait().await;
+        glommio::executor().yield_now().await;
     }
 }
 

@@ -51,6 +51,27 @@ impl Parking {
     }
 }
 
+/// The longest wait in the kernel itself. Going to sleep and waking through glommio costs about eight system calls; a
+/// core with traffic has its next event sooner than this, and pays one. Timers and wakes from other cores, which glommio
+/// handles, come at most this late.
+pub(super) const NAP: Duration = Duration::from_micros(200);
+
+/// How an event loop with nothing to do goes to sleep: a turn for tasks that others woke, a nap, then sleep.
+#[derive(Default)]
+pub(super) struct Drowsiness(u8);
+
+impl Drowsiness {
+    /// The second quiet turn naps; the first lets the tasks in line run.
+    pub(super) fn may_nap(&mut self) -> bool {
+        self.0 = self.0.saturating_add(1);
+        self.0 == 2
+    }
+
+    pub(super) fn may_sleep(&self) -> bool {
+        self.0 > 2
+    }
+}
+
 /// The loop's task while it sleeps, and the alarm's while the loop does not.
 #[derive(Default)]
 struct Sleeper {

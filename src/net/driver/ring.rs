@@ -19,10 +19,10 @@ pub(super) use socket::Socket;
 use super::Usage;
 use super::arena::{self, Arena};
 use super::buffers::HeapPool;
-use super::park::Parking;
+use super::park::{Drowsiness, NAP, Parking};
 use super::slab::{Key, Slab};
 use crate::net::clock;
-use io_uring::types::{CancelBuilder, Fd};
+use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode, squeue};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::cell::{Cell, RefCell};
@@ -216,6 +216,14 @@ impl Ring {
         count
     }
 
+    /// Waits in the kernel for a completion, at most [`NAP`]; answers whether there is one.
+    fn nap(&self) -> bool {
+        let uring = self.uring.borrow();
+        let time = Timespec::from(NAP);
+        // ETIME: nothing came. EINTR and the like: the loop looks for itself.
+        uring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&time)).is_ok()
+    }
+
     /// Turns the alarm on, unless there is work already. With the alarm off, completions cost no signal.
     fn may_sleep(&self) -> bool {
         let mut uring = self.uring.borrow_mut();
@@ -267,15 +275,25 @@ impl Drop for Ring {
 
 /// The loop: lives as long as its executor.
 async fn run(ring: Rc<Ring>) {
+    let mut drowsy = Drowsiness::default();
     loop {
         clock::refresh();
-        if ring.turn() || !super::may_sleep() || !ring.may_sleep() {
-            glommio::executor().yield_now().await;
+        if ring.turn() || !super::may_sleep() {
+            drowsy = Drowsiness::default();
+        } else if drowsy.may_nap() {
+            clock::release();
+            if ring.nap() {
+                drowsy = Drowsiness::default();
+            }
+            continue;
+        } else if drowsy.may_sleep() && ring.may_sleep() {
+            clock::release();
+            ring.parking.wait().await;
+            ring.wake_up();
+            drowsy = Drowsiness::default();
             continue;
         }
-        clock::release();
-        ring.parking.wait().await;
-        ring.wake_up();
+        glommio::executor().yield_now().await;
     }
 }
 
