@@ -176,7 +176,10 @@ fn a_full_server_makes_requests_wait_in_order() {
         let mut clients: Vec<_> = (0..4).map(|_| edge.connect()).collect();
         for (number, client) in clients.iter_mut().enumerate() {
             client.send(format!("GET /{number} HTTP/1.1\r\nHost: cloud.test\r\n\r\n"));
-            edge.wait("in line", |edge| edge.metric("lyre_frontend_requests_waiting") == number as u64);
+            edge.wait("in line", |edge| {
+                edge.metric("lyre_server_outstanding") == 1
+                    && edge.metric("lyre_frontend_requests_waiting") == number as u64
+            });
         }
         for (number, client) in clients.iter_mut().enumerate() {
             assert_eq!(entered.recv_timeout(Duration::from_secs(20)).unwrap(), format!("/{number}"));
