@@ -164,7 +164,7 @@ impl Bench {
 
 fn haproxy(plain: SocketAddr, tls: SocketAddr, origin: SocketAddr, pem: &Path) -> String {
     format!(
-        "global\n nbthread 1\n maxconn 18000\n ssl-default-bind-options ssl-min-ver TLSv1.2\n\
+        "global\n nbthread 1\n maxconn 9500\n ssl-default-bind-options ssl-min-ver TLSv1.2\n\
          defaults\n mode http\n option http-keep-alive\n option forwardfor\n http-reuse always\n\
          timeout client 60s\n timeout server 60s\n timeout connect 5s\n timeout http-keep-alive 300s\n\
          frontend f\n bind {plain}\n bind {tls} ssl crt {}\n default_backend b\n\
@@ -196,7 +196,7 @@ fn lyre(dir: &Path, plain: SocketAddr, tls: SocketAddr, origin: SocketAddr, key:
          [tls]\ncertificates = [{{ cert = \"{d}/{key}.crt\", key = \"{d}/{key}.key\" }}]\n\
          [nextcloud]\nhosts = [\"bench.test\", \"127.0.0.1\"]\nservers = [\"{origin}\"]\nmax_requests_per_server = 4096\n\
          [timeouts]\nkeepalive = \"300s\"\n\
-         [limits]\nmax_connections = 18000\nmax_connections_per_client = 18000\nkeepalive_requests_max = 100000000\n\
+         [limits]\nmax_connections = 18000\nmax_connections_per_client = 18000\nmax_keepalive_requests = 100000000\n\
          [worker]\ncores = 1\n[admin]\nsocket = \"{d}/lyre.sock\"\n[log]\naccess = \"{d}/access.log\"\n"
     )
 }
