@@ -18,7 +18,7 @@ const ADDRESSES: [&str; 3] = ["10.77.0.100/24", "fe80::77:100/128", "fd77::100/1
 const HELD: [&str; 3] = ["10.77.0.100", "fe80::77:100", "fd77::100"];
 
 /// How late a busy machine may let either program act.
-const BUSY: Duration = Duration::from_millis(500);
+const BUSY: Duration = Duration::from_millis(150);
 
 struct Walk<'a> {
     lan: &'a Lan,
