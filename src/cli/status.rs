@@ -163,6 +163,9 @@ fn worker(lines: &mut Vec<String>, status: &Status, before: Option<(Duration, &S
         line += &format!(" for {}", age(uptime));
     }
     line += &format!(", {} starts, {} crashes, {} hangs", worker.starts, worker.crashes, worker.hangs);
+    if worker.starvations > 0 {
+        line += &format!(", {} times without CPU", worker.starvations);
+    }
     if let Some(exit) = &worker.last_exit {
         line += &format!(", last end: {}", printable(exit));
     }

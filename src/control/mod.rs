@@ -1,7 +1,7 @@
 //! The process, not the traffic: privileged parent, worker supervision, VRRP bridge, admin socket.
 //!
 //! Reading order: [`supervisor`] (the main thread's loop), [`worker`] (the one worker process and its restarts),
-//! [`spawn`] and [`entry`] (both sides of starting it), [`privileges`] and [`confine`] (what is needed, what is given
+//! [`spawn`] and [`entry`] (both sides of starting it), [`stall`] (why a core stands still), [`privileges`] and [`confine`] (what is needed, what is given
 //! up), [`listeners`], [`ha`] (the VRRP speaker), [`handover`] (a planned one, as a value), [`succession`] (what becomes
 //! of connections: [`forward`], [`tickle`]), [`admin`] and [`status`].
 
@@ -21,6 +21,7 @@ pub mod privileges;
 pub mod pulse;
 pub mod signals;
 pub mod spawn;
+pub mod stall;
 pub mod status;
 pub mod succession;
 pub mod supervisor;

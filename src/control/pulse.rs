@@ -53,6 +53,13 @@ impl Pulse {
         }
         hung
     }
+
+    /// The core that has stood still for longest, over more than one look, and for how long.
+    pub fn stillest(&self, now: Time) -> Option<(usize, Duration)> {
+        let still = self.cores.iter().enumerate().filter(|(_, core)| core.looks > 0);
+        let longest = still.min_by_key(|(_, core)| core.moved)?;
+        Some((longest.0, now.since(longest.1.moved)))
+    }
 }
 
 #[cfg(test)]
@@ -81,6 +88,16 @@ mod tests {
         assert_eq!(pulse.look(at(20), TIMEOUT, [1].into_iter()), None);
         assert_eq!(pulse.look(at(5000), TIMEOUT, [1].into_iter()), None);
         assert_eq!(pulse.look(at(5020), TIMEOUT, [1].into_iter()), None);
+    }
+
+    #[test]
+    fn the_stillest_core_is_known_before_the_timeout() {
+        let mut pulse = Pulse::new(at(0));
+        pulse.look(at(20), TIMEOUT, [1, 1].into_iter());
+        pulse.look(at(40), TIMEOUT, [1, 2].into_iter());
+        assert_eq!(pulse.stillest(at(50)), Some((0, Duration::from_millis(30))));
+        pulse.look(at(60), TIMEOUT, [2, 3].into_iter());
+        assert_eq!(pulse.stillest(at(60)), None);
     }
 
     #[test]

@@ -119,6 +119,9 @@ pub struct Worker {
     pub crashes: u64,
     /// Of these, the ones where a core stopped moving.
     pub hangs: u64,
+    /// Times a core got no CPU for the hang timeout.
+    #[serde(default)]
+    pub starvations: u64,
     pub last_exit: Option<String>,
     /// Until the next start, while down.
     pub restart_in: Option<f64>,

@@ -14,6 +14,7 @@ use crate::control::entry::Orders;
 use crate::control::listeners::Listeners;
 use crate::control::pulse::Pulse;
 use crate::control::spawn::{Exit, Process};
+use crate::control::stall::{self, Cause, Look};
 use crate::control::view::View;
 use crate::serve::parent::{Channel, ChannelError, Order, Receiver, Report, Sender};
 use lyre_vrrp::params::Time;
@@ -48,6 +49,8 @@ pub struct Tallies {
     pub starts: u64,
     pub crashes: u64,
     pub hangs: u64,
+    /// Cores that stood still for the hang timeout because they got no CPU.
+    pub starvations: u64,
     pub last_exit: Option<String>,
 }
 
@@ -86,6 +89,15 @@ struct Up {
     verdict: Option<String>,
     pulse: Pulse,
     next_look: Time,
+    /// The core that stands still, and what it did when that became suspicious.
+    suspect: Option<Suspect>,
+}
+
+struct Suspect {
+    core: usize,
+    since: Time,
+    look: Option<Look>,
+    is_told: bool,
 }
 
 impl Worker {
@@ -160,6 +172,7 @@ impl Worker {
             verdict: None,
             pulse: Pulse::new(now),
             next_look: now,
+            suspect: None,
         };
         let (listeners, sockets) = equipment.listeners.handout();
         let mut descriptors = vec![self.page_fd.as_fd()];
@@ -225,9 +238,10 @@ impl Worker {
         } else if now >= up.next_look {
             up.next_look = now.plus(look_interval(timeout));
             let beats = self.view.page.lines().iter().map(|line| line.beat.load(Ordering::Relaxed));
-            if let Some(core) = up.pulse.look(now, timeout, beats) {
-                self.tallies.hangs += 1;
-                up.condemn(format!("hung: core {core} did not move for {} ms", timeout.as_millis()));
+            let still = up.pulse.look(now, timeout, beats);
+            up.suspect(now, timeout);
+            if let Some(core) = still {
+                up.judge_stall(now, core, timeout, &mut self.tallies);
             }
         }
     }
@@ -335,6 +349,40 @@ impl Up {
             Err(error) => {
                 self.condemn(format!("could not be told: {error}"));
                 false
+            }
+        }
+    }
+
+    /// Looks at a core that has not moved for half of the timeout, so that there is something to compare with.
+    fn suspect(&mut self, now: Time, timeout: Duration) {
+        match self.pulse.stillest(now).filter(|(_, still)| *still >= timeout / 2) {
+            None => self.suspect = None,
+            Some((core, _)) if self.suspect.as_ref().is_some_and(|suspect| suspect.core == core) => {}
+            Some((core, _)) => {
+                let look = Look::take(self.process.pid(), core);
+                self.suspect = Some(Suspect { core, since: now, look, is_told: false });
+            }
+        }
+    }
+
+    /// Kills the worker for a core that hangs; says so of one that gets no CPU, which a new worker would not get either.
+    fn judge_stall(&mut self, now: Time, core: usize, timeout: Duration, tallies: &mut Tallies) {
+        let look = Look::take(self.process.pid(), core);
+        let suspect = self.suspect.as_mut().filter(|suspect| suspect.core == core);
+        let compared = suspect.as_ref().and_then(|suspect| Some((suspect.look?, look?, now.since(suspect.since))));
+        let cause = compared.map_or(Cause::Hung, |(before, after, between)| stall::cause(before, after, between));
+        match (cause, suspect) {
+            (Cause::Starved, Some(suspect)) if suspect.is_told => {}
+            (Cause::Starved, Some(suspect)) => {
+                suspect.is_told = true;
+                tallies.starvations += 1;
+                let ms = timeout.as_millis();
+                tracing::warn!(target: "lyre::control", core, ms, "a core gets no CPU; find out what else runs here");
+            }
+            (Cause::Hung | Cause::Starved, _) => {
+                tallies.hangs += 1;
+                let seen = look.map(|look| format!(" ({look})")).unwrap_or_default();
+                self.condemn(format!("hung: core {core} did not move for {} ms{seen}", timeout.as_millis()));
             }
         }
     }

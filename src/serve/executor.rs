@@ -1,7 +1,7 @@
 //! One data executor: driver, listeners, ticks. Lives as long as the worker; reloads swap what it reads, never itself.
 
 use crate::config::settings::{DriverChoice, ListenerKind};
-use crate::net::clock::Timer;
+use crate::net::clock::{self, Timer};
 use crate::net::driver::{Driver, Kind, Listener, Socket};
 use crate::net::stream::Stream;
 use crate::net::tls::Version;
@@ -101,7 +101,7 @@ async fn run(seat: Seat) {
             }
         }
         listeners.tend(&core);
-        glommio::timer::sleep(TICK).await;
+        clock::tick(TICK).await;
     }
 }
 

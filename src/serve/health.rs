@@ -1,7 +1,7 @@
 //! Active health: the control executor probes every server and publishes a state per server that the cores read.
 
 use crate::config::settings::CheckKind;
-use crate::net::clock::Timer;
+use crate::net::clock::{self, Timer};
 use crate::net::driver::Driver;
 use crate::net::stream::Stream;
 use crate::policy::health::{self, Health, PoolState, State, Verdict, status_verdict};
@@ -75,7 +75,7 @@ pub async fn supervise(shared: Arc<Shared>, driver: Driver) {
                 .retain(|server| snapshot.pools.iter().any(|pool| pool.servers.iter().any(|s| Arc::ptr_eq(s, server))));
             summarize(&shared);
         }
-        glommio::timer::sleep(LOOK).await;
+        clock::tick(LOOK).await;
     }
 }
 

@@ -96,6 +96,7 @@ impl Supervisor {
             starts: self.worker.tallies.starts,
             crashes: self.worker.tallies.crashes,
             hangs: self.worker.tallies.hangs,
+            starvations: self.worker.tallies.starvations,
             last_exit: self.worker.tallies.last_exit.clone(),
             restart_in: self.worker.restart_at().map(|at| at.since(now).as_secs_f64()),
         }
@@ -124,6 +125,8 @@ impl Supervisor {
         text.single("lyre_worker_starts_total", "counter", "Worker processes started.", tallies.starts);
         text.single("lyre_worker_crashes_total", "counter", "Workers that ended without an order.", tallies.crashes);
         text.single("lyre_worker_hangs_total", "counter", "Workers killed because a core hung.", tallies.hangs);
+        let help = "Times a core got no CPU for the hang timeout.";
+        text.single("lyre_worker_starvations_total", "counter", help, tallies.starvations);
         text.single("lyre_config_reloads_total", "counter", "Configurations taken over.", self.reloads.done);
         text.single("lyre_config_failed_reloads_total", "counter", "Configurations refused.", self.reloads.failed);
         let is_good = u8::from(self.reloads.last_error.is_none());

@@ -74,3 +74,28 @@ fn while_the_loop_sleeps_the_clock_is_read_afresh() {
     release();
     assert!(now() > turn);
 }
+
+/// Here glommio's preempt timer fires before the first task again and again, as on a machine under load now and then:
+/// without the backstops the shorter ones stand still.
+#[test]
+fn a_core_that_is_preempted_before_its_first_task_ticks_on() {
+    let cores: Vec<_> = [8, 16, 24, 32, 48, 64]
+        .into_iter()
+        .map(|preempt_us| {
+            let (done, ticked) = std::sync::mpsc::channel();
+            let run = move || async move {
+                for _ in 0..400 {
+                    tick(Duration::from_millis(1)).await;
+                }
+                let _ = done.send(());
+            };
+            let builder = glommio::LocalExecutorBuilder::default();
+            let _detached = builder.preempt_timer(Duration::from_micros(preempt_us)).spawn(run).unwrap();
+            (preempt_us, ticked)
+        })
+        .collect();
+    for (preempt_us, ticked) in cores {
+        let is_done = ticked.recv_timeout(Duration::from_secs(60)).is_ok();
+        assert!(is_done, "stands still with a preempt timer of {preempt_us} us");
+    }
+}
