@@ -148,7 +148,12 @@ fn start(lab: &Arc<Lab>, identity: &Identity, kind: Kind, advert_ms: u64, rate: 
         Kind::Keepalived => peers(false)?,
         Kind::KeepalivedRestarting => peers(true)?,
     };
-    Rig::start(lab, identity, pair, Pace { rate, advert_interval, with_transfers: false, observe: OBSERVE })
+    Rig::start(
+        lab,
+        identity,
+        pair,
+        Pace { rate, advert_interval, slack: Duration::ZERO, with_transfers: false, observe: OBSERVE },
+    )
 }
 
 /// 10 ms adverts, and wrk through the proxy with all the cores it gets.

@@ -1,7 +1,7 @@
-//! Each fault of the demo is survived: the service answers again at the virtual address within the fault's bound, loses
-//! no more than the bound allows, one node holds the address, and the pair converges again after the repair.
+//! Each fault of the demo is survived: the service answers again at the virtual address, a planned move loses nothing,
+//! one node holds the address, and the pair converges again after the repair.
 //!
-//! The bounds are wide on purpose (`src/demo/fault.rs`): what a failover costs is measured by the bench, not here.
+//! How long it takes decides nothing here ([`SLACK`]): what a failover costs is measured by the bench.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // helpers of tests
 
@@ -10,9 +10,12 @@ mod lab;
 use lab::{LYRE, may_make_namespaces};
 use std::process::Command;
 
+/// So much that only a service which does not come back exceeds its bound.
+const SLACK: [&str; 2] = ["--slack-ms", "15000"];
+
 /// Runs `lyre demo --json` with these faults in this order and gives back its lines.
 fn demo(arguments: &[&str]) -> Vec<serde_json::Value> {
-    let output = Command::new(LYRE).args(["demo", "--json"]).args(arguments).output().unwrap();
+    let output = Command::new(LYRE).args(["demo", "--json"]).args(SLACK).args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaint = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<serde_json::Value> = said

@@ -50,6 +50,9 @@ pub struct Options {
     /// Milliseconds between adverts of the pair
     #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(10..=40_000))]
     pub advert_ms: u64,
+    /// Milliseconds a busy machine may add to what each fault may cost
+    #[arg(long, value_name = "MS", default_value_t = fault::SLACK_MS)]
+    pub slack_ms: u64,
 }
 
 /// Runs the demo. `true`: every fault was survived.
@@ -85,7 +88,13 @@ fn direct(options: &Options, inside: Inside) -> Result<bool, DemoError> {
     let lab = Arc::new(Lab::build()?);
     let identity = Identity::make(&sandbox::run_dir())?;
     let pair = Lyre::new(&lab, &identity, Path::new("/proc/self/exe"), advert_interval)?;
-    let pace = Pace { rate: options.rate, advert_interval, with_transfers: true, observe: Duration::from_secs(2) };
+    let pace = Pace {
+        rate: options.rate,
+        advert_interval,
+        slack: Duration::from_millis(options.slack_ms),
+        with_transfers: true,
+        observe: Duration::from_secs(2),
+    };
     let mut rig = Rig::start(&lab, &identity, Box::new(pair), pace)?;
     view.watch(rig.ledger(), rig.watch());
     view.phase("waiting for the pair");

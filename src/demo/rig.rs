@@ -28,6 +28,8 @@ pub struct Pace {
     /// The probe's requests a second.
     pub rate: u32,
     pub advert_interval: Duration,
+    /// How late the machine may be on top of what a fault costs.
+    pub slack: Duration,
     /// Whether long-lived connections are part of the load.
     pub with_transfers: bool,
     /// Every fault is watched at least this long, so that a late effect is seen: longer than any detection in use
@@ -145,7 +147,7 @@ impl Rig {
             complaint: refusal.or(came_back.err()),
         };
         ledger.forget_before(fault_at);
-        Ok(measure::outcome(fault, fault.bound(self.pace.advert_interval, self.pace.rate), &seen))
+        Ok(measure::outcome(fault, fault.bound(self.pace.advert_interval, self.pace.rate, self.pace.slack), &seen))
     }
 
     /// Undoes a fault.
