@@ -149,8 +149,7 @@ impl Driver {
     }
 }
 
-/// While one lives, this core's driver loop does not sleep: for work that advances by turns of the loop. Otherwise
-/// tasks that are always ready could keep glommio from looking whether the loop should wake.
+/// While one lives, this core's driver loop does not nap: for work that advances by turns of the loop.
 pub(super) struct StayAwake(());
 
 thread_local! {
@@ -159,9 +158,7 @@ thread_local! {
 
 impl StayAwake {
     pub(super) fn new() -> StayAwake {
-        if AWAKE.replace(AWAKE.get() + 1) == 0 {
-            park::kick_this_core();
-        }
+        AWAKE.set(AWAKE.get() + 1);
         StayAwake(())
     }
 }
@@ -178,8 +175,8 @@ pub async fn breathe() {
     glommio::executor().yield_now().await;
 }
 
-fn may_sleep() -> bool {
-    AWAKE.get() == 0
+fn is_awake() -> bool {
+    AWAKE.get() > 0
 }
 
 impl Listener {

@@ -1,5 +1,6 @@
 //! What tests of several rooms of `net` share: executors, connected pairs, computable bytes.
 
+use super::clock;
 use super::driver::{Driver, Kind, Socket, Usage};
 use super::stream::Stream;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
@@ -23,6 +24,7 @@ pub(super) fn on<F: Future<Output = ()> + 'static>(
 ) {
     let run = move || {
         executor().run(async move {
+            glommio::spawn_local(beat()).detach();
             let driver = match start() {
                 Ok(driver) => driver,
                 Err(error) => return println!("skipped on {kind:?}: {error}"),
@@ -35,10 +37,18 @@ pub(super) fn on<F: Future<Output = ()> + 'static>(
     std::thread::spawn(run).join().unwrap_or_else(|_| panic!("failed on {kind:?}"));
 }
 
-/// glommio 0.9 may park with runnable tasks if its preempt timer fires between arming and the first task, which a
-/// loaded machine manages with the default 100 ms. Services have a timer that ends such a sleep; tests have this.
+/// Between two looks at glommio's timers, for the driver loop never leaves it idle.
+const PREEMPT: Duration = Duration::from_millis(2);
+
 fn executor() -> LocalExecutor {
-    LocalExecutorBuilder::new(Placement::Unbound).preempt_timer(Duration::from_secs(2)).make().unwrap()
+    LocalExecutorBuilder::new(Placement::Unbound).preempt_timer(PREEMPT).make().unwrap()
+}
+
+/// What a core's heartbeat does for it.
+async fn beat() {
+    loop {
+        clock::tick(Duration::from_millis(10)).await;
+    }
 }
 
 /// Everything is closed, every buffer at home, no operation in flight.

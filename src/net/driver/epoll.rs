@@ -2,7 +2,7 @@
 //! is forbidden and is the oracle the ring is tested against.
 
 use super::buffers::{Chunk, HeapPool};
-use super::park::Parking;
+use super::park::Drowsiness;
 use super::slab::{Key, Slab};
 use super::{Usage, sys};
 use crate::net::clock::{self, Timer};
@@ -21,16 +21,11 @@ use std::time::Duration;
 /// Events taken from the kernel by one call.
 const BATCH: usize = 256;
 
-/// The longest wait in the kernel itself; the finest epoll has. Timers and wakes from other cores, which glommio
-/// handles, come at most this late.
-const NAP_MS: u8 = 1;
-
 pub(super) struct Epoll {
     interest: Interest,
     ready: RefCell<Slab<Readiness>>,
     events: RefCell<Vec<EpollEvent>>,
     pool: Rc<HeapPool>,
-    parking: Parking,
 }
 
 /// What is known of one descriptor since its last edge.
@@ -48,7 +43,6 @@ impl Epoll {
     pub(super) fn start() -> io::Result<Rc<Epoll>> {
         let interest = Interest::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let driver = Rc::new(Epoll {
-            parking: Parking::on_readable(interest.0.try_clone()?),
             interest,
             ready: RefCell::new(Slab::new()),
             events: RefCell::new(vec![EpollEvent::empty(); BATCH]),
@@ -144,23 +138,17 @@ impl Epoll {
 
 /// The loop: lives as long as its executor.
 async fn run(driver: Rc<Epoll>) {
-    // Quiet turns in a row: after the first the tasks in line run, the second waits in the kernel itself, for that is
-    // cheaper than sleep through glommio and a core with traffic has its next event soon.
-    let mut quiet = 0;
+    let mut drowsy = Drowsiness::default();
+    let mut wait = EpollTimeout::ZERO;
     loop {
-        let turn = match quiet {
-            0 => driver.turn(EpollTimeout::ZERO),
-            _ => driver.turn(EpollTimeout::from(NAP_MS)),
-        };
+        let turn = driver.turn(wait);
+        wait = EpollTimeout::ZERO;
         clock::refresh();
-        if turn.is_ok_and(|is_busy| is_busy) || !super::may_sleep() {
-            quiet = 0;
-        } else if quiet == 0 {
-            quiet = 1;
-        } else {
+        if turn.is_ok_and(|is_busy| is_busy) || super::is_awake() {
+            drowsy = Drowsiness::default();
+        } else if let Some(nap) = drowsy.nap() {
             clock::release();
-            driver.parking.wait().await;
-            quiet = 0;
+            wait = EpollTimeout::try_from(nap).unwrap_or(EpollTimeout::ZERO);
             continue;
         }
         glommio::executor().yield_now().await;

@@ -1,8 +1,7 @@
 //! The driver on an own io_uring: multishot accept and receive, sends as ring entries, one `io_uring_enter` a turn.
 //!
 //! Completion work runs only inside our own enter (DEFER_TASKRUN), never in between: what a multishot receive can take
-//! in before its cancel is seen stays bounded. Polling the ring's descriptor misses deferred work, so the loop sleeps on
-//! an eventfd, which the kernel signals only while the loop sleeps.
+//! in before its cancel is seen stays bounded.
 //!
 //! Ownership: whatever the kernel may touch (a vector being sent, an address being connected to) lives in the slab
 //! entry of its socket until the final completion; tasks hold keys, never pointers. A closed socket's entry, and with
@@ -19,19 +18,18 @@ pub(super) use socket::Socket;
 use super::Usage;
 use super::arena::{self, Arena};
 use super::buffers::HeapPool;
-use super::park::{Drowsiness, NAP, Parking};
+use super::park::Drowsiness;
 use super::slab::{Key, Slab};
 use crate::net::clock;
 use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, opcode, squeue};
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
-use std::sync::atomic::{Ordering, fence};
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 /// Submission entries; a turn that needs more submits in between.
 const SUBMISSIONS: u32 = 1024;
@@ -56,7 +54,6 @@ pub(super) struct Ring {
     listeners: RefCell<Slab<listener::State>>,
     arena: Rc<Arena>,
     pool: Rc<HeapPool>,
-    parking: Parking,
     /// Operations whose final completion is still to come.
     operations: Cell<usize>,
     starved: Cell<u64>,
@@ -98,7 +95,7 @@ impl Completion {
 
 impl Ring {
     pub(super) fn start(buffers: Option<u16>) -> io::Result<Rc<Ring>> {
-        let mut uring = set_up()?;
+        let uring = set_up()?;
         let arena = Rc::new(Arena::new(buffers.unwrap_or(BUFFERS))?);
         let (address, entries) = arena.offers();
         // SAFETY: the arena's mapping is page aligned, holds `entries` entries and outlives the ring: both are
@@ -106,9 +103,6 @@ impl Ring {
         unsafe { uring.submitter().register_buf_ring_with_flags(address, entries, arena::GROUP, 0) }
             .map_err(|error| explain("provided buffer rings", error))?;
         arena.offer_all();
-        let eventfd = OwnedFd::from(EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?);
-        uring.submitter().register_eventfd(eventfd.as_raw_fd())?;
-        uring.completion().disable_eventfd();
         let ring = Rc::new(Ring {
             uring: RefCell::new(uring),
             backlog: RefCell::new(VecDeque::new()),
@@ -116,7 +110,6 @@ impl Ring {
             listeners: RefCell::new(Slab::new()),
             arena,
             pool: HeapPool::new(),
-            parking: Parking::on_event(eventfd),
             operations: Cell::new(0),
             starved: Cell::new(0),
         });
@@ -147,7 +140,6 @@ impl Ring {
     }
 
     fn push(&self, entry: squeue::Entry) {
-        self.parking.kick();
         let mut backlog = self.backlog.borrow_mut();
         let mut uring = self.uring.borrow_mut();
         // SAFETY: see `submit`: the memory belongs to the slab until the final completion.
@@ -159,6 +151,10 @@ impl Ring {
     /// Submits what is queued and handles what is complete. Answers whether anything happened.
     fn turn(&self) -> bool {
         self.enter();
+        self.handle()
+    }
+
+    fn handle(&self) -> bool {
         let mut handled = 0;
         let mut batch = [Completion { word: 0, result: 0, flags: 0 }; BATCH];
         while handled < TURN_MAX {
@@ -216,33 +212,12 @@ impl Ring {
         count
     }
 
-    /// Waits in the kernel for a completion, at most [`NAP`]; answers whether there is one.
-    fn nap(&self) -> bool {
+    /// Waits in the kernel for a completion, at most this long.
+    fn wait(&self, at_most: Duration) {
         let uring = self.uring.borrow();
-        let time = Timespec::from(NAP);
+        let time = Timespec::from(at_most);
         // ETIME: nothing came. EINTR and the like: the loop looks for itself.
-        uring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&time)).is_ok()
-    }
-
-    /// Turns the alarm on, unless there is work already. With the alarm off, completions cost no signal.
-    fn may_sleep(&self) -> bool {
-        let mut uring = self.uring.borrow_mut();
-        uring.completion().enable_eventfd();
-        // Either the kernel sees the alarm on, or we see its work.
-        fence(Ordering::SeqCst);
-        let submissions = uring.submission();
-        let has_work = !submissions.is_empty() || submissions.taskrun() || submissions.cq_overflow();
-        drop(submissions);
-        let completions = uring.completion();
-        if has_work || !completions.is_empty() {
-            completions.disable_eventfd();
-            return false;
-        }
-        true
-    }
-
-    fn wake_up(&self) {
-        self.uring.borrow_mut().completion().disable_eventfd();
+        let _ = uring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&time));
     }
 
     fn complete(&self, completion: Completion) {
@@ -278,20 +253,16 @@ async fn run(ring: Rc<Ring>) {
     let mut drowsy = Drowsiness::default();
     loop {
         clock::refresh();
-        if ring.turn() || !super::may_sleep() {
+        if ring.turn() || super::is_awake() {
             drowsy = Drowsiness::default();
-        } else if drowsy.may_nap() {
+        } else if let Some(nap) = drowsy.nap() {
             clock::release();
-            if ring.nap() {
+            ring.wait(nap);
+            clock::refresh();
+            // At once: to enter again would let a multishot receive take in more before it can be cancelled.
+            if ring.handle() {
                 drowsy = Drowsiness::default();
             }
-            continue;
-        } else if drowsy.may_sleep() && ring.may_sleep() {
-            clock::release();
-            ring.parking.wait().await;
-            ring.wake_up();
-            drowsy = Drowsiness::default();
-            continue;
         }
         glommio::executor().yield_now().await;
     }
