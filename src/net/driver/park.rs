@@ -10,7 +10,7 @@ use std::time::Duration;
 const SHORT_NAP: Duration = Duration::from_millis(1);
 
 /// Bounds how late a timer fires on an idle core.
-const LONG_NAP: Duration = Duration::from_millis(5);
+const LONG_NAP: Duration = Duration::from_millis(10);
 
 /// Turns before each nap. In each the tasks in line run; those they wake, or that a timer woke, run in the next.
 const TURNS: u8 = 3;
