@@ -178,7 +178,8 @@ impl Site {
             .arg(format!("https://cloud.test:{port}{path}"))
             .output()
             .unwrap();
-        assert!(output.status.success(), "curl {path}: {}", String::from_utf8_lossy(&output.stderr));
+        let log = fs::read_to_string(self.directory.join("lyre.log")).unwrap_or_default();
+        assert!(output.status.success(), "curl {path}: {}\n{log}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
