@@ -275,15 +275,8 @@ impl Arguments {
         let name = format!("vip-{suffix}");
         let speech = self.speech(&settings)?;
         let sync_group = self.is_synchronised.then(|| "all".to_owned());
-        Ok(Router {
-            name,
-            interface: self.interface.clone(),
-            settings,
-            addresses,
-            lease: self.lease,
-            speech,
-            sync_group,
-        })
+        let router = Router::new(name, self.interface.clone(), settings, addresses, self.lease);
+        Ok(Router { speech, sync_group, ..router })
     }
 
     fn speech(&self, settings: &Settings) -> Result<Speech, String> {

@@ -50,6 +50,17 @@ pub trait Link {
     fn is_concerned(&self, change: &Change) -> bool;
 }
 
+/// A virtual router's own hardware address, 00:00:5e:00:01:VRID (IPv6: 02), on a macvlan above its interface.
+///
+/// Clients keep their neighbour entries over a failover; only switches have to learn. Many hypervisors forbid it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VirtualMac {
+    /// Of the macvlan, at most 15 bytes, without dots and slashes; `vrrp4-51` or `vrrp6-51` if not given.
+    pub interface: Option<String>,
+    /// Adverts leave by the interface below, with its own hardware address (keepalived's `vmac_xmit_base`).
+    pub adverts_from_base: bool,
+}
+
 /// What an interface offers a virtual router.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Survey {

@@ -37,9 +37,11 @@ mod damping;
 #[cfg(test)]
 mod tests;
 
+use crate::alarm::Alarm;
 use crate::packet::{Advert, Family};
 use crate::params::{Centis, Priority, Time, Version, Vrid, skew_time, skew_time_v2};
 use active::{Active, Stalled};
+pub use announcing::Announcing;
 use backup::Backup;
 use damping::Damping;
 use std::collections::VecDeque;
@@ -571,6 +573,10 @@ pub enum Event {
     AddressRestored {
         count: usize,
     },
+    /// First sign of a condition that somebody should look at.
+    AlarmRaised(Alarm),
+    /// No sign of it for its quiet time.
+    AlarmCleared(Alarm),
 }
 
 /// Why the state changed; one word for logs, status and metrics.

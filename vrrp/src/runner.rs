@@ -10,11 +10,14 @@ mod rounds;
 mod station;
 mod sync;
 
+pub use crate::alarm::{Alarm, Alarms};
 use crate::authentication::{Authenticator, Freshness, Key, Mode};
 use crate::link::LinkError;
+pub use crate::link::VirtualMac;
 use crate::link::linux::netlink::{Monitor, Netlink};
 use crate::link::linux::{Attachment, LinuxLink};
 use crate::link::linux::{may_open_raw_sockets, realtime};
+pub use crate::machine::Announcing;
 use crate::machine::{Event, Health, Settings, State};
 use crate::packet::{Checksum, ChecksumChoice, Dialect, Peers};
 use crate::params::{Priority, Time};
@@ -80,6 +83,10 @@ pub struct Router {
     pub settings: Settings,
     /// With prefix lengths as they are put on the interface.
     pub addresses: Vec<IpNet>,
+    /// Held and announced like `addresses`, but not in adverts; of either family, as many as wanted.
+    pub excluded: Vec<IpNet>,
+    pub virtual_mac: Option<VirtualMac>,
+    pub announcing: Announcing,
     /// The kernel removes the addresses this long after the last refresh (dead-man lease). Whole seconds, >= 2.
     pub lease: Duration,
     pub speech: Speech,
@@ -88,9 +95,20 @@ pub struct Router {
 }
 
 impl Router {
-    /// Multicast, version 3, no authentication, on its own; `settings` come from the same addresses.
+    /// Multicast, version 3, no authentication, on its own, the interface's hardware address; `settings` come from the same addresses.
     pub fn new(name: String, interface: String, settings: Settings, addresses: Vec<IpNet>, lease: Duration) -> Router {
-        Router { name, interface, settings, addresses, lease, speech: Speech::default(), sync_group: None }
+        Router {
+            name,
+            interface,
+            settings,
+            addresses,
+            excluded: Vec::new(),
+            virtual_mac: None,
+            announcing: Announcing::default(),
+            lease,
+            speech: Speech::default(),
+            sync_group: None,
+        }
     }
 }
 
@@ -214,6 +232,7 @@ pub struct RouterStatus {
     pub health: Health,
     /// The Active's address and priority as last heard, if it is not us.
     pub active_peer: Option<(IpAddr, Priority)>,
+    pub alarms: Alarms,
     pub counters: Counters,
 }
 

@@ -8,7 +8,7 @@ use lyre_vrrp::link::linux::clock::now;
 use lyre_vrrp::machine::{Event, Health, Preempt, Settings, State};
 use lyre_vrrp::packet::Family;
 use lyre_vrrp::params::{Centis, Priority, Time, Version, Vrid};
-use lyre_vrrp::runner::{Command, Handle, Host, Options, Router, Speaker, Speech};
+use lyre_vrrp::runner::{Command, Handle, Host, Options, Router, Speaker};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::os::fd::RawFd;
@@ -69,15 +69,13 @@ fn start(node: &Node, priority: u8) -> Handle {
         preempt: Preempt::Never,
         addresses: vec!["10.77.0.100".parse().unwrap()],
     };
-    let router = Router {
-        name: "vip".to_owned(),
-        interface: "eth0".to_owned(),
+    let router = Router::new(
+        "vip".to_owned(),
+        "eth0".to_owned(),
         settings,
-        addresses: vec!["10.77.0.100/24".parse().unwrap()],
-        lease: Duration::from_secs(2),
-        speech: Speech::default(),
-        sync_group: None,
-    };
+        vec!["10.77.0.100/24".parse().unwrap()],
+        Duration::from_secs(2),
+    );
     node.enter(|| Speaker::start(vec![router], Box::new(Watching), Options::default()).unwrap())
 }
 

@@ -61,15 +61,13 @@ fn router(name: &str, vrid: u8, priority: u8) -> Router {
         preempt: Preempt::Never,
         addresses: vec![address.parse().unwrap()],
     };
-    Router {
-        name: name.to_owned(),
-        interface: "eth0".to_owned(),
+    Router::new(
+        name.to_owned(),
+        "eth0".to_owned(),
         settings,
-        addresses: vec![format!("{address}/24").parse().unwrap()],
-        lease: Duration::from_secs(3),
-        speech: Speech::default(),
-        sync_group: None,
-    }
+        vec![format!("{address}/24").parse().unwrap()],
+        Duration::from_secs(3),
+    )
 }
 
 fn start(node: &Node, routers: Vec<Router>, owner: Owner) -> Handle {

@@ -1,6 +1,6 @@
 //! Active: advertise on time, hold the addresses, and know when to let go (RFC 9568 §6.4.3).
 
-use super::announcing::Announcing;
+use super::announcing::Pending;
 use super::backup::Backup;
 use super::{Action, Event, Health, Hold, LONELY_DOWN_INTERVALS, Machine, Phase, Reason, Settings, State, outranks};
 use crate::packet::Advert;
@@ -20,7 +20,7 @@ pub(super) struct Active {
     repeat: Option<Time>,
     /// We advertise 0 although we could serve, and wait for a taker.
     pub(super) offer: Option<Offer>,
-    announcing: Announcing,
+    announcing: Pending,
     /// When the lease has to be extended; `None` without a lease.
     pub(super) refresh: Option<Time>,
     /// The loser we hear and answer.
@@ -87,7 +87,7 @@ impl Active {
             repeat: None,
             offer: None,
             rival: None,
-            announcing: Announcing::burst(now),
+            announcing: Pending::burst(now),
             refresh: next_refresh(now, lease),
             losses: Vec::new(),
         }
@@ -301,7 +301,7 @@ impl Machine {
         }
         if adds_addresses && self.advertised(&active) != Priority::RELEASE {
             self.push(Action::Announce);
-            active.announcing = Announcing::burst(now);
+            active.announcing = Pending::burst(now);
         }
         Phase::Active(active)
     }
@@ -410,7 +410,7 @@ impl Machine {
         active.repeat = None;
         self.push(Action::Install);
         active.refresh = next_refresh(now, self.lease);
-        active.announcing = Announcing::refresh(now);
+        active.announcing = Pending::refresh(now);
         if self.advertised(&active) != Priority::RELEASE {
             self.push(Action::Announce);
         }

@@ -1236,5 +1236,7 @@ fn word(action: &Action) -> String {
         Action::Report(Event::TwoOwners { .. }) => "two owners".into(),
         Action::Report(Event::AddressConflict { .. }) => "conflict".into(),
         Action::Report(Event::AddressRestored { count }) => format!("restored {count}"),
+        Action::Report(Event::AlarmRaised(alarm)) => format!("alarm {alarm}"),
+        Action::Report(Event::AlarmCleared(alarm)) => format!("end of alarm {alarm}"),
     }
 }

@@ -5,6 +5,7 @@ mod tests;
 
 use super::journal::Remark;
 use super::{Counters, Drops, Router, RouterStatus};
+use crate::alarm::Alarms;
 use crate::announce;
 use crate::authentication::{AuthenticationError, Authenticator, Signed};
 use crate::error::DecodeError;
@@ -47,6 +48,7 @@ pub(super) struct Station<L> {
     heard: Option<HeardAdvert>,
     /// Announcements of all virtual addresses for the surveyed hardware address.
     frames: Vec<Vec<u8>>,
+    alarms: Alarms,
     counters: Counters,
     remarks: VecDeque<Remark>,
     quiet: Quiet,
@@ -109,6 +111,7 @@ impl<L: Link> Station<L> {
             authenticator: router.speech.authentication.as_ref().map(|a| a.fresh.clone()),
             heard: None,
             frames: Vec::new(),
+            alarms: Alarms::default(),
             counters: Counters::default(),
             remarks: VecDeque::with_capacity(8),
             quiet: Quiet::default(),
@@ -257,6 +260,7 @@ impl<L: Link> Station<L> {
             holds_addresses: self.holds_addresses,
             health: self.machine.health(),
             active_peer: self.machine.active_peer(),
+            alarms: self.alarms,
             counters: self.counters.clone(),
         }
     }
@@ -270,6 +274,7 @@ impl<L: Link> Station<L> {
         status.holds_addresses = self.holds_addresses;
         status.health = self.machine.health();
         status.active_peer = self.machine.active_peer();
+        status.alarms = self.alarms;
         status.counters.clone_from(&self.counters);
     }
 

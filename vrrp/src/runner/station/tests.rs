@@ -4,7 +4,6 @@ use super::*;
 use crate::machine::{Preempt, Settings};
 use crate::packet::{Family, GROUP_V4};
 use crate::params::{Centis, Version, Vrid};
-use crate::runner::Speech;
 use ipnet::IpNet;
 use std::io;
 use std::net::Ipv4Addr;
@@ -101,15 +100,13 @@ fn router() -> Router {
         preempt: Preempt::Never,
         addresses: vec![VIP.into()],
     };
-    Router {
-        name: "vip".to_owned(),
-        interface: "eth0".to_owned(),
+    Router::new(
+        "vip".to_owned(),
+        "eth0".to_owned(),
         settings,
-        addresses: vec!["10.0.0.100/24".parse().unwrap()],
-        lease: Duration::from_secs(3),
-        speech: Speech::default(),
-        sync_group: None,
-    }
+        vec!["10.0.0.100/24".parse().unwrap()],
+        Duration::from_secs(3),
+    )
 }
 
 /// Started at 0 on a usable link.
