@@ -159,6 +159,7 @@ impl LinuxLink {
                 self.macvlan.is_none() && self.assigned.iter().any(|a| covers(a, network) && is_own(a));
             self.holdings.push(Holding { network: *network, leaves_route_alone });
         }
+        self.renewal.make_room(self.holdings.len());
     }
 
     /// How many virtual addresses are there, and usable.

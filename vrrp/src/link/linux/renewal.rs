@@ -97,6 +97,13 @@ impl Renewal {
         }
     }
 
+    /// So that the take-over need not.
+    pub(super) fn make_room(&self, holdings: usize) {
+        let mut plan = self.plan();
+        let missing = holdings.saturating_sub(plan.holdings.len());
+        plan.holdings.reserve(missing);
+    }
+
     /// Waits for a slice of a renewal under way and keeps the next one out while the plan is changed and acted upon.
     pub(super) fn plan(&self) -> MutexGuard<'_, Plan> {
         self.shared.is_wanted.fetch_add(1, Ordering::AcqRel);

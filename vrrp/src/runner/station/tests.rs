@@ -1,7 +1,7 @@
 //! A station on a scripted link: what it does there, in which order, and what it counts.
 
 use super::*;
-use crate::machine::{Preempt, Settings};
+use crate::machine::Preempt;
 use crate::packet::{Family, GROUP_V4};
 use crate::params::{Centis, Version, Vrid};
 use ipnet::IpNet;
