@@ -12,7 +12,7 @@ mod sockets;
 mod taps;
 
 use crate::announce::Mac;
-use crate::link::{Change, Datagram, Link, LinkError, Survey, VirtualMac};
+use crate::link::{Change, Datagram, Link, LinkError, Overheard, Survey, VirtualMac};
 use crate::packet::Family;
 use crate::params::Vrid;
 use ipnet::IpNet;
@@ -355,7 +355,7 @@ impl Link for LinuxLink {
         self.renewal.overhear(target);
     }
 
-    fn overheard(&mut self) -> Option<u64> {
+    fn overheard(&mut self) -> Option<Overheard> {
         self.renewal.overheard()
     }
 

@@ -344,9 +344,13 @@ impl<L: Link> Station<L> {
         }
         if self.lookout.awaits_result()
             && let Some(seen) = self.link.overheard()
-            && self.lookout.judge(seen)
         {
-            self.sign(now, Alarm::Filtered);
+            if self.lookout.judge(seen.from_others) {
+                self.sign(now, Alarm::Filtered);
+            }
+            if seen.from_our_address > 0 {
+                self.sign(now, Alarm::AddressConflict);
+            }
         }
         if self.machine.state() != State::Initialize {
             let interval = self.router.settings.advert_interval.duration();

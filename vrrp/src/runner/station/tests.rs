@@ -1,6 +1,7 @@
 //! A station on a scripted link: what it does there, in which order, and what it counts.
 
 use super::*;
+use crate::link::Overheard;
 use crate::machine::Preempt;
 use crate::packet::{Family, GROUP_V4};
 use crate::params::{Centis, Version, Vrid};
@@ -20,7 +21,7 @@ struct Script {
     queue: VecDeque<Vec<u8>>,
     done: Vec<&'static str>,
     held: Vec<usize>,
-    overheard: Option<u64>,
+    overheard: Option<Overheard>,
     looks: Vec<bool>,
     sent: Vec<Vec<u8>>,
     destinations: Vec<IpAddr>,
@@ -81,7 +82,7 @@ impl Link for Script {
         self.looks.push(is_on);
     }
 
-    fn overheard(&mut self) -> Option<u64> {
+    fn overheard(&mut self) -> Option<Overheard> {
         self.overheard.take()
     }
 
@@ -495,7 +496,12 @@ fn silence_on_the_socket_but_not_on_the_wire_is_a_firewall() {
     assert_eq!(station.link.looks, [true, false]);
     station.watch(at(600));
     assert_eq!(alarms(&station), []);
-    station.link.overheard = Some(2);
+    station.link.overheard = Some(Overheard { from_others: 2, from_our_address: 0 });
     station.watch(at(700));
     assert_eq!(alarms(&station), [Alarm::Filtered]);
+    station.watch(at(11_000));
+    station.watch(at(11_500));
+    station.link.overheard = Some(Overheard { from_others: 0, from_our_address: 1 });
+    station.watch(at(11_600));
+    assert_eq!(alarms(&station), [Alarm::AddressConflict, Alarm::Filtered]);
 }
