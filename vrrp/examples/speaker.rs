@@ -292,7 +292,10 @@ impl Arguments {
         let speech = self.speech(&settings)?;
         let sync_group = self.is_synchronised.then(|| "all".to_owned());
         let router = Router::new(name, self.interface.clone(), settings, addresses, self.lease);
-        let excluded = self.excluded.iter().copied().filter(|a| Family::of(a.addr()) == family).collect();
+        // With the router of their family, or with the only one there is.
+        let is_only = |a: &IpNet| !self.addresses.iter().any(|other| Family::of(other.addr()) == Family::of(a.addr()));
+        let is_here = |a: &IpNet| Family::of(a.addr()) == family || is_only(a);
+        let excluded = self.excluded.iter().copied().filter(is_here).collect();
         Ok(Router { speech, sync_group, excluded, virtual_mac: self.virtual_mac.clone(), ..router })
     }
 

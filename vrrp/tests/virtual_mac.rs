@@ -7,7 +7,7 @@ mod wire;
 
 use nix::sys::signal::Signal;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 use wire::keepalived::Keepalived;
@@ -37,7 +37,11 @@ fn serve(node: &Node) {
 
 /// Who answers at an address, as a client sees it.
 fn who_answers(client: &Node, address: &str) -> Option<u8> {
-    let to = SocketAddr::new(address.parse::<IpAddr>().unwrap(), 7777);
+    let scope = client.interface("eth0").unwrap().1;
+    let to = match address.parse().unwrap() {
+        IpAddr::V4(v4) => SocketAddr::from((v4, 7777)),
+        IpAddr::V6(v6) => SocketAddrV6::new(v6, 7777, 0, scope).into(),
+    };
     client.enter(|| {
         let mut stream = TcpStream::connect_timeout(&to, Duration::from_millis(300)).ok()?;
         stream.set_read_timeout(Some(Duration::from_millis(500))).ok()?;
@@ -248,5 +252,35 @@ fn adverts_from_the_base_leave_with_its_own_hardware_address() {
         serves(&client, &a, "the start");
         let physical = a.interface("eth0").unwrap().0;
         assert_eq!(tap.tshark(&format!("vrrp && eth.src != {physical}")), "");
+    });
+}
+
+#[test]
+fn link_local_addresses_and_excluded_ones_of_the_other_family_answer_too() {
+    on_a_lan("link_local_addresses_and_excluded_ones_of_the_other_family_answer_too", |lan| {
+        let (a, b, client) = (lan.node(1), lan.node(2), lan.node(3));
+        [&a, &b].iter().for_each(|node| serve(node));
+        let answers = |address: &str, node: &Node, mac: &str| {
+            eventually(&format!("{address} answers"), SOON, || who_answers(&client, address) == Some(node.number));
+            assert_eq!(client.neighbour(address).as_deref(), Some(mac));
+        };
+        let mut first = Speaker::start(&a, "--priority 254 --virtual-mac virtual", &["fe80::77:100/128"]);
+        first.becomes("Active", "v6", SOON);
+        answers("fe80::77:100", &a, MAC_V6);
+        first.signal(Signal::SIGTERM);
+        first.ends(SOON);
+        let options = "--virtual-mac virtual --excluded 10.77.0.101/24 --excluded fd77::101/64";
+        let first = Speaker::start(&a, &format!("--priority 254 {options}"), &["10.77.0.100/24"]);
+        first.becomes("Active", "v4", SOON);
+        let all = ["10.77.0.100", "10.77.0.101", "fd77::101"];
+        all.iter().for_each(|address| answers(address, &a, MAC_V4));
+        let mut second = Speaker::start(&b, &format!("--priority 253 {options}"), &["10.77.0.100/24"]);
+        eventually("the Backup hears the Active", SOON, || !second.status("v4").contains(r#""received":0,"#));
+        a.isolate();
+        second.becomes("Active", "v4", SOON);
+        all.iter().for_each(|address| answers(address, &b, MAC_V4));
+        for name in ["accept_ra", "autoconf", "disable_ipv6"] {
+            assert_eq!(b.setting(&format!("ipv6/conf/vrrp4-51/{name}")), "0", "{name}");
+        }
     });
 }
