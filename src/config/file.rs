@@ -129,6 +129,15 @@ impl<'a> Section<'a> {
         item.list(f).into_iter().filter_map(|item| item.section(f)).collect()
     }
 
+    /// Every key with its value, of a table whose keys are the operator's names.
+    pub(crate) fn entries(self) -> Vec<(&'a str, Item<'a>)> {
+        let entry = |(key, value): (&'a toml::Spanned<std::borrow::Cow<'a, str>>, &'a toml::Spanned<DeValue<'a>>)| {
+            let place = Place { key: self.key_of(key.get_ref()), span: value.span() };
+            (&**key.get_ref(), Item { place, value: value.get_ref() })
+        };
+        self.table.into_iter().flatten().map(entry).collect()
+    }
+
     /// Reports the keys nobody asked for.
     pub(crate) fn finish(self, f: &mut Findings) {
         for (key, _) in self.table.into_iter().flatten() {
@@ -163,6 +172,18 @@ impl<'a> Item<'a> {
 
     pub(crate) fn is_text(&self) -> bool {
         matches!(self.value, DeValue::String(_))
+    }
+
+    pub(crate) fn is_flag(&self) -> bool {
+        matches!(self.value, DeValue::Boolean(_))
+    }
+
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(self.value, DeValue::Array(_))
+    }
+
+    pub(crate) fn is_table(&self) -> bool {
+        matches!(self.value, DeValue::Table(_))
     }
 
     pub(crate) fn text(&self, f: &mut Findings) -> Option<&'a str> {

@@ -6,9 +6,10 @@
 use crate::config::settings::{Settings, VirtualRouter};
 use crate::control::clock;
 use crate::control::pulse::Pulse;
+use crate::control::routers::router;
 use crate::control::view::View;
-use lyre_vrrp::machine::{self, Event, Health, Preempt, State};
-use lyre_vrrp::params::{Centis, Priority, Time, Version, Vrid};
+use lyre_vrrp::machine::{Event, Health, State};
+use lyre_vrrp::params::Time;
 use lyre_vrrp::runner::{Command, Handle, Host, Options, Router, RouterStatus, Speaker, StartError};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -120,34 +121,12 @@ pub fn held_addresses(settings: &Settings, pair: Option<&Pair>) -> Vec<IpAddr> {
     let status = pair.status();
     let is_active = |name: &str| status.iter().any(|router| router.name == name && router.state == State::Active);
     let held = settings.routers.iter().filter(|router| is_active(&router.name));
-    held.flat_map(|router| router.addresses.iter().map(|address| address.addr())).collect()
+    held.flat_map(|router| router.held().map(|address| address.addr())).collect()
 }
 
 fn routers(settings: &Settings) -> Result<Vec<Router>, PairError> {
-    let router = |router: &VirtualRouter| {
-        let settings = machine_settings(router).ok_or_else(|| PairError::Router(router.name.clone()))?;
-        let (name, interface) = (router.name.clone(), router.interface.clone());
-        Ok(Router::new(name, interface, settings, router.addresses.clone(), router.lease))
-    };
+    let router = |typed: &VirtualRouter| router(typed).ok_or_else(|| PairError::Router(typed.name.clone()));
     settings.routers.iter().map(router).collect()
-}
-
-fn machine_settings(router: &VirtualRouter) -> Option<machine::Settings> {
-    let addresses: Vec<IpAddr> = router.addresses.iter().map(|address| address.addr()).collect();
-    let family = match addresses.first()? {
-        IpAddr::V4(_) => lyre_vrrp::packet::Family::V4,
-        IpAddr::V6(_) => lyre_vrrp::packet::Family::V6,
-    };
-    Some(machine::Settings {
-        vrid: Vrid::new(router.vrid)?,
-        family,
-        version: Version::V3,
-        priority: Priority(router.priority),
-        advert_interval: Centis::new(router.advert_interval_cs)?,
-        down_adverts: router.down_adverts,
-        preempt: router.preempt.map_or(Preempt::Never, Preempt::After),
-        addresses,
-    })
 }
 
 /// `ActiveDown` as `active_down`: one word for status, metrics and scripts.
@@ -253,6 +232,7 @@ impl std::error::Error for PairError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lyre_vrrp::machine;
     use std::os::fd::OwnedFd;
     use std::time::Duration;
 

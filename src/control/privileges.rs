@@ -99,7 +99,7 @@ impl Missing {
         interfaces.dedup();
         let interfaces = interfaces.join(", ");
         let addresses: Vec<String> =
-            settings.routers.iter().flat_map(|router| &router.addresses).map(ToString::to_string).collect();
+            settings.routers.iter().flat_map(|router| router.held()).map(ToString::to_string).collect();
         for (capability, purpose) in [
             (Capability::NetRaw, format!("to send and hear VRRP adverts on {interfaces} ([[vip]])")),
             (Capability::NetAdmin, format!("to put {} on {interfaces} ([[vip]])", addresses.join(", "))),

@@ -300,7 +300,7 @@ impl Supervisor {
                 Event::Transition { from, to, reason } => {
                     has_moved = true;
                     if to == State::Active {
-                        let addresses: Vec<IpAddr> = router.addresses.iter().map(|network| network.addr()).collect();
+                        let addresses: Vec<IpAddr> = router.held().map(|network| network.addr()).collect();
                         self.succession.took_over(&addresses, reason == Reason::ActiveDown);
                     }
                     let router = router.name.clone();
