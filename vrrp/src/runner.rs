@@ -25,7 +25,7 @@ use ipnet::IpNet;
 use journal::Journal;
 use mailbox::Mailbox;
 use rounds::Rounds;
-use station::Station;
+use station::{Station, held_addresses};
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -264,6 +264,9 @@ pub struct Counters {
     pub lease_refreshes: u64,
     /// Refused additions, removals and renewals of addresses.
     pub address_errors: u64,
+    /// How often this node stood still so long that a peer may have taken over, and the longest time.
+    pub stalls: u64,
+    pub longest_stall: Duration,
 }
 
 /// Received datagrams that were dropped, by reason.
@@ -349,8 +352,10 @@ fn open_station(router: Router, realtime_priority: Option<u8>) -> Result<Station
     };
     let link = LinuxLink::open(Attachment {
         interface: router.interface.clone(),
+        vrid: router.settings.vrid,
         family: router.settings.family,
-        addresses: router.addresses.clone(),
+        addresses: held_addresses(&router),
+        virtual_mac: router.virtual_mac.clone(),
         lease: router.lease,
         is_owner: router.settings.priority == Priority::OWNER,
         peers,

@@ -6,7 +6,7 @@ mod wire;
 use lyre_vrrp::machine::{Event, Health, Preempt, Settings, State};
 use lyre_vrrp::packet::Family;
 use lyre_vrrp::params::{Centis, Priority, Time, Version, Vrid};
-use lyre_vrrp::runner::{Command, Handle, Host, Options, Router, Speaker, Speech, StartError};
+use lyre_vrrp::runner::{Command, Handle, Host, Options, Router, Speaker, StartError};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,6 +1,6 @@
 //! Active: advertise on time, hold the addresses, and know when to let go (RFC 9568 §6.4.3).
 
-use super::announcing::Pending;
+use super::announcing::{Announcing, Pending};
 use super::backup::Backup;
 use super::{Action, Event, Health, Hold, LONELY_DOWN_INTERVALS, Machine, Phase, Reason, Settings, State, outranks};
 use crate::packet::Advert;
@@ -79,7 +79,7 @@ const DEAF_ADVERTS: u32 = 5;
 
 impl Active {
     /// Just after the advert, the addresses and the first announcement.
-    pub(super) fn started(now: Time, source: IpAddr, interval: Centis, lease: Duration) -> Active {
+    pub(super) fn started(now: Time, source: IpAddr, interval: Centis, lease: Duration, plan: &Announcing) -> Active {
         Active {
             source,
             sent: now,
@@ -87,7 +87,7 @@ impl Active {
             repeat: None,
             offer: None,
             rival: None,
-            announcing: Pending::burst(now),
+            announcing: Pending::burst(plan, now),
             refresh: next_refresh(now, lease),
             losses: Vec::new(),
         }
@@ -115,7 +115,7 @@ impl Machine {
 
     pub(super) fn active_deadline(&self, active: &Active) -> Time {
         let give_up = active.offer.map(|offer| offer.since.plus(self.offer_window()));
-        [Some(active.announcing.deadline()), active.refresh, active.repeat, give_up]
+        [active.announcing.deadline(), active.refresh, active.repeat, give_up]
             .into_iter()
             .flatten()
             .fold(active.next_advert, Time::min)
@@ -141,7 +141,7 @@ impl Machine {
             active.refresh = next_refresh(now, self.lease);
         }
         // While releasing, our announcement could land after the successor's.
-        if active.announcing.take_due(now) && self.advertised(&active) != Priority::RELEASE {
+        if active.announcing.take_due(&self.announcing, now) && self.advertised(&active) != Priority::RELEASE {
             self.push(Action::Announce);
         }
         Phase::Active(active)
@@ -186,7 +186,7 @@ impl Machine {
             return Phase::Backup(self.step_down(active, now, advert, source, received, Reason::Outranked));
         }
         self.answer(&mut active, now, received);
-        if active.announcing.contest(now) {
+        if active.announcing.contest(&self.announcing, now) {
             self.push(Action::Announce);
         }
         self.push(Action::Report(Event::LosingAdvert { source, priority: advert.priority }));
@@ -301,7 +301,7 @@ impl Machine {
         }
         if adds_addresses && self.advertised(&active) != Priority::RELEASE {
             self.push(Action::Announce);
-            active.announcing = Pending::burst(now);
+            active.announcing = Pending::burst(&self.announcing, now);
         }
         Phase::Active(active)
     }
@@ -364,9 +364,13 @@ impl Machine {
         if late < danger {
             return;
         }
-        let until = now.plus(self.settings.advert_interval.duration());
-        self.phase = Phase::Stalled(Stalled { active: active.clone(), until });
+        self.phase = self.stall(active.clone(), now, late);
+    }
+
+    /// Listens for an interval before anything else is sent.
+    pub(super) fn stall(&mut self, active: Active, now: Time, late: Duration) -> Phase {
         self.push(Action::Report(Event::Stalled { late }));
+        Phase::Stalled(Stalled { active, until: now.plus(self.settings.advert_interval.duration()) })
     }
 
     pub(super) fn hear_as_stalled(
@@ -410,7 +414,7 @@ impl Machine {
         active.repeat = None;
         self.push(Action::Install);
         active.refresh = next_refresh(now, self.lease);
-        active.announcing = Pending::refresh(now);
+        active.announcing = Pending::refresh(&self.announcing, now);
         if self.advertised(&active) != Priority::RELEASE {
             self.push(Action::Announce);
         }

@@ -149,6 +149,8 @@ fn write_event(router: &str, event: &Event) {
             warn!(%router, %source, priority = priority.0, "another router is Active beside us");
         }
         Event::Stalled { late } => warn!(%router, late_ms = late.as_millis() as u64, "this node stood still"),
+        Event::AlarmRaised(alarm) => warn!(%router, %alarm, "{}", alarm.remedy()),
+        Event::AlarmCleared(alarm) => info!(%router, %alarm, "no sign of it any more"),
         other => warn!(%router, event = ?other, "VRRP event"),
     }
 }

@@ -1,26 +1,31 @@
 //! One virtual router on its link: feeds the machine what the link says, does on the link what the machine says.
 
+mod chores;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use super::journal::Remark;
 use super::{Counters, Drops, Router, RouterStatus};
-use crate::alarm::Alarms;
+use crate::alarm::{Alarm, Alarms};
 use crate::announce;
 use crate::authentication::{AuthenticationError, Authenticator, Signed};
 use crate::error::DecodeError;
 use crate::group::Member;
 use crate::link::linux::clock::utc;
 use crate::link::{Change, Datagram, Link, LinkError, Survey};
-use crate::machine::{Action, Event, Input, Machine, State};
+use crate::machine::{Action, Event, Input, Machine, Reason, State};
 use crate::packet::{self, Advert, Carrier, Checksum, ChecksumChoice, Peers};
 use crate::params::{Priority, Time};
+use chores::{Chore, Chores};
+use ipnet::IpNet;
 use std::collections::VecDeque;
 use std::mem::discriminant;
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
+use watch::{Lateness, Lookout, Order};
 
 /// Datagrams read in one go. More than a receive buffer of the kernel's default size holds, so that a queue is always
 /// emptied, yet a flood cannot keep the thread here.
@@ -32,12 +37,19 @@ const TROUBLE_PERIOD: Duration = Duration::from_secs(10);
 /// A peer with other settings is logged this often.
 const MISMATCH_PERIOD: Duration = Duration::from_secs(3600);
 
+/// How often alarms and the wire are looked at.
+const WATCH_PERIOD: Duration = Duration::from_millis(100);
+
+/// Remarks kept for one round; what a flood adds beyond is the same again and again.
+const REMARKS_MAX: usize = 64;
+
 pub(super) struct Station<L> {
     router: Router,
     name: Arc<str>,
     machine: Machine,
     link: L,
     survey: Survey,
+    is_survey_due: bool,
     holds_addresses: bool,
     since: Time,
     /// One a destination.
@@ -46,8 +58,17 @@ pub(super) struct Station<L> {
     checksum: ChecksumChoice,
     authenticator: Option<Authenticator>,
     heard: Option<HeardAdvert>,
-    /// Announcements of all virtual addresses for the surveyed hardware address.
+    /// Announcements of all virtual addresses for the surveyed hardware address: first one frame of each, then the
+    /// second forms.
     frames: Vec<Vec<u8>>,
+    /// How many addresses there are to hold, advertised and excluded.
+    addresses: usize,
+    chores: Chores,
+    lookout: Lookout,
+    lateness: Lateness,
+    watch_at: Time,
+    /// When the lease of held addresses began or was last asked to be renewed.
+    renewed: Time,
     alarms: Alarms,
     counters: Counters,
     remarks: VecDeque<Remark>,
@@ -71,6 +92,8 @@ struct HeardAdvert {
     advert: Advert,
     is_interval_other: bool,
     is_list_other: bool,
+    /// None of our addresses is in it.
+    is_list_foreign: bool,
 }
 
 /// Why a datagram was dropped.
@@ -98,11 +121,14 @@ struct Trouble {
 
 impl<L: Link> Station<L> {
     pub(super) fn new(router: Router, link: L) -> Station<L> {
+        let mut machine = Machine::new(router.settings.clone(), router.lease);
+        machine.set_announcing(router.announcing.clone());
         Station {
             name: router.name.as_str().into(),
-            machine: Machine::new(router.settings.clone(), router.lease),
+            machine,
             link,
             survey: Survey::default(),
+            is_survey_due: false,
             holds_addresses: false,
             since: Time::default(),
             sent: Vec::new(),
@@ -111,6 +137,12 @@ impl<L: Link> Station<L> {
             authenticator: router.speech.authentication.as_ref().map(|a| a.fresh.clone()),
             heard: None,
             frames: Vec::new(),
+            addresses: router.addresses.len() + router.excluded.len(),
+            chores: Chores::default(),
+            lookout: Lookout::default(),
+            lateness: Lateness::default(),
+            watch_at: Time::default(),
+            renewed: Time::default(),
             alarms: Alarms::default(),
             counters: Counters::default(),
             remarks: VecDeque::with_capacity(8),
@@ -132,6 +164,7 @@ impl<L: Link> Station<L> {
         self.router.name == router.name
             && self.router.interface == router.interface
             && self.router.speech == router.speech
+            && self.router.virtual_mac == router.virtual_mac
             && identity(&self.router) == identity(router)
     }
 
@@ -140,11 +173,16 @@ impl<L: Link> Station<L> {
         if router == self.router {
             return;
         }
-        let is_moved = (&router.addresses, router.lease) != (&self.router.addresses, self.router.lease);
-        if is_moved && let Err(error) = self.link.reassign(&router.addresses, router.lease) {
+        let of = |router: &Router| (held_addresses(router), router.lease);
+        let (addresses, lease) = of(&router);
+        let is_moved = (&addresses, lease) != (&held_addresses(&self.router), self.router.lease);
+        if is_moved && let Err(error) = self.link.reassign(&addresses, lease) {
             self.complain(now, error);
         }
+        let adds_excluded = router.excluded.iter().any(|network| !self.router.excluded.contains(network));
+        self.addresses = addresses.len();
         self.router = router;
+        self.machine.set_announcing(self.router.announcing.clone());
         self.sent.clear();
         self.heard = None;
         self.plan_announcements();
@@ -152,6 +190,9 @@ impl<L: Link> Station<L> {
         self.act(now);
         if is_moved && self.holds_addresses {
             self.hold_addresses(now);
+            if adds_excluded {
+                self.announce(now);
+            }
         }
     }
 
@@ -172,17 +213,28 @@ impl<L: Link> Station<L> {
         self.holds_addresses
     }
 
-    pub(super) fn descriptor(&self) -> Option<RawFd> {
-        self.link.descriptor()
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        self.link.descriptors().into_iter().flatten()
     }
 
-    pub(super) fn is_concerned(&self, change: &Change) -> bool {
-        self.link.is_concerned(change)
+    /// The last thing that happens to it at the end of the process.
+    pub(super) fn close(&mut self) {
+        self.link.close();
     }
 
-    /// When `tick` wants to be called, at the latest.
+    /// Remembers whether a change calls for a look.
+    pub(super) fn notice(&mut self, change: &Change) {
+        self.is_survey_due |= self.link.is_concerned(change);
+    }
+
+    pub(super) fn is_survey_due(&self) -> bool {
+        self.is_survey_due
+    }
+
+    /// When `tick` or `do_chores` wants to be called, at the latest.
     pub(super) fn deadline(&self) -> Option<Time> {
-        self.machine.deadline()
+        let chores = self.chores.deadline(self.router.announcing.frames_per_second);
+        [self.machine.deadline(), chores].into_iter().flatten().min()
     }
 
     /// What is to be logged and reported, oldest first.
@@ -192,6 +244,7 @@ impl<L: Link> Station<L> {
 
     /// Looks at the interface and tells the machine what is new. False if the look failed, which counts as no link.
     pub(super) fn survey(&mut self, now: Time) -> bool {
+        self.is_survey_due = false;
         let looked = self.link.survey();
         let has_worked = looked.is_ok();
         let survey = looked.unwrap_or_else(|error| {
@@ -203,7 +256,7 @@ impl<L: Link> Station<L> {
         {
             self.plan_announcements();
         }
-        let (present, all) = (self.survey.virtual_present, self.router.addresses.len());
+        let (present, all) = (self.survey.virtual_present, self.addresses);
         if present > 0 && !self.holds_addresses && self.machine.state() == State::Initialize {
             self.input(now, Input::AddressFound);
         }
@@ -212,7 +265,8 @@ impl<L: Link> Station<L> {
             (Some(_), None) => self.input(now, Input::LinkDown),
             _ => {}
         }
-        if self.holds_addresses && present < all {
+        if self.holds_addresses && present < all && !self.chores.is_holding() {
+            self.notice_expiry(now);
             self.input(now, Input::AddressLost);
         }
         has_worked
@@ -222,10 +276,14 @@ impl<L: Link> Station<L> {
     pub(super) fn hear(&mut self, clock: impl Fn() -> Time, buffer: &mut [u8]) {
         for _ in 0..DRAIN_MAX {
             match self.link.receive(buffer) {
-                Ok(Some(datagram)) => match self.hear_datagram(clock(), &datagram) {
-                    Ok(()) => self.quiet.dropped = None,
-                    Err(error) => self.drop_datagram(error),
-                },
+                Ok(Some(datagram)) => {
+                    let now = clock();
+                    self.lookout.hear(now);
+                    match self.hear_datagram(now, &datagram) {
+                        Ok(()) => self.quiet.dropped = None,
+                        Err(error) => self.drop_datagram(now, error),
+                    }
+                }
                 Ok(None) => return,
                 Err(error) => return self.complain(clock(), error),
             }
@@ -238,8 +296,77 @@ impl<L: Link> Station<L> {
             let is_late = now.since(deadline) > self.router.settings.advert_interval.duration() / 2;
             if is_late && self.machine.state() == State::Active {
                 self.counters.late_own_adverts += 1;
+                if self.lateness.add(now) {
+                    self.sign(now, Alarm::LateAdverts);
+                }
             }
             self.input(now, Input::Tick);
+        }
+        if now >= self.watch_at {
+            self.watch_at = now.plus(WATCH_PERIOD);
+            self.watch(now);
+        }
+    }
+
+    /// One slice of what is to be done for the addresses. True if there was one; adverts come before the next.
+    pub(super) fn do_chore(&mut self, now: Time) -> bool {
+        let per_second = self.router.announcing.frames_per_second;
+        match self.chores.next(now, self.addresses, self.frames.len(), per_second) {
+            None => return false,
+            Some(Chore::Hold(places)) => {
+                if let Err(error) = self.link.hold_addresses(places) {
+                    self.counters.address_errors += 1;
+                    self.complain(now, error);
+                }
+            }
+            Some(Chore::Announce(places)) => self.send_frames(now, places),
+        }
+        true
+    }
+
+    /// This thread did not run for so long, which its clock does not show.
+    pub(super) fn sleep_unnoticed(&mut self, now: Time, late: Duration) {
+        self.input(now, Input::Slept { late });
+    }
+
+    /// Conditions that nothing tells of, and the end of those that were told.
+    fn watch(&mut self, now: Time) {
+        if self.machine.is_damped(now) {
+            self.sign(now, Alarm::Damped);
+        }
+        if self.lookout.awaits_result()
+            && let Some(seen) = self.link.overheard()
+            && self.lookout.judge(seen)
+        {
+            self.sign(now, Alarm::Filtered);
+        }
+        if self.machine.state() != State::Initialize {
+            let interval = self.router.settings.advert_interval.duration();
+            match self.lookout.order(now, interval * 2, interval * 5 / 2) {
+                Some(Order::Begin) => self.link.overhear(true),
+                Some(Order::End) => self.link.overhear(false),
+                None => {}
+            }
+        }
+        while let Some(alarm) = self.alarms.expire(now) {
+            self.remark(Event::AlarmCleared(alarm));
+        }
+    }
+
+    fn sign(&mut self, now: Time, alarm: Alarm) {
+        if self.alarms.sign(now, alarm) {
+            self.remark(Event::AlarmRaised(alarm));
+        }
+    }
+
+    fn remark(&mut self, event: Event) {
+        self.remarks.push_back(Remark::Event(event));
+    }
+
+    /// Our addresses are gone, or will be found to be: whether by their lease.
+    fn notice_expiry(&mut self, now: Time) {
+        if self.holds_addresses && now.since(self.renewed) >= self.router.lease {
+            self.sign(now, Alarm::LeaseExpired);
         }
     }
 
@@ -297,8 +424,14 @@ impl<L: Link> Station<L> {
             let (interval, addresses) = (heard.is_interval_other, heard.is_list_other);
             self.remarks.push_back(Remark::Mismatch { source: carrier.source, interval, addresses });
         }
+        let signs = [
+            (heard.is_interval_other, Alarm::IntervalMismatch),
+            (heard.is_list_other && !heard.is_list_foreign, Alarm::AddressListMismatch),
+            (heard.is_list_foreign, Alarm::DuplicateVrid),
+        ];
         let input = Input::Advert { advert: &heard.advert, source: carrier.source, received: datagram.received };
         self.machine.handle(now, input);
+        signs.into_iter().filter(|(is_so, _)| *is_so).for_each(|(_, alarm)| self.sign(now, alarm));
         self.act(now);
         Ok(())
     }
@@ -322,6 +455,7 @@ impl<L: Link> Station<L> {
             message: bytes.to_vec(),
             is_interval_other: advert.interval != settings.advert_interval,
             is_list_other: advert.addresses != settings.addresses,
+            is_list_foreign: !advert.addresses.iter().any(|address| settings.addresses.contains(address)),
             advert,
         })
     }
@@ -352,6 +486,9 @@ impl<L: Link> Station<L> {
         for at in 0..self.sent.len() {
             if let Err(error) = self.send_one(at, source) {
                 self.counters.send_errors += 1;
+                if !error.is_link_gone() {
+                    self.sign(now, Alarm::SendRefused);
+                }
                 self.complain(now, error);
                 continue;
             }
@@ -380,14 +517,15 @@ impl<L: Link> Station<L> {
         }
     }
 
+    /// The first slice at once, the rest between adverts.
     fn hold_addresses(&mut self, now: Time) {
-        if let Err(error) = self.link.hold_addresses() {
-            self.counters.address_errors += 1;
-            self.complain(now, error);
-        }
+        self.renewed = now;
+        self.chores.hold();
+        self.do_chore(now);
     }
 
     fn renew_addresses(&mut self, now: Time) {
+        self.renewed = now;
         self.counters.lease_refreshes += 1;
         if let Err(error) = self.link.renew_addresses() {
             self.counters.address_errors += 1;
@@ -397,6 +535,7 @@ impl<L: Link> Station<L> {
 
     fn drop_addresses(&mut self, now: Time) {
         self.holds_addresses = false;
+        self.chores.cancel();
         if let Err(error) = self.link.drop_addresses() {
             self.counters.address_errors += 1;
             self.complain(now, error);
@@ -404,7 +543,14 @@ impl<L: Link> Station<L> {
     }
 
     fn announce(&mut self, now: Time) {
-        for frame in &self.frames {
+        self.chores.announce();
+        if !self.chores.is_holding() {
+            self.do_chore(now);
+        }
+    }
+
+    fn send_frames(&mut self, now: Time, places: std::ops::Range<usize>) {
+        for frame in self.frames.get(places).unwrap_or_default() {
             match self.link.announce(frame) {
                 Ok(()) => self.counters.announcements_sent += 1,
                 Err(error) => return self.complain(now, error),
@@ -413,18 +559,51 @@ impl<L: Link> Station<L> {
     }
 
     fn report(&mut self, now: Time, event: Event) {
-        if let Event::Transition { to, .. } = event {
-            self.since = now;
-            if to == State::Active {
-                self.counters.transitions_to_active += 1;
+        match &event {
+            Event::Transition { to, reason, .. } => {
+                self.since = now;
+                self.counters.transitions_to_active += u64::from(*to == State::Active);
+                if *reason == Reason::AddressFlapping {
+                    self.sign(now, Alarm::AddressesRemoved);
+                }
             }
+            Event::NotHeard { .. } => self.sign(now, Alarm::NotHeard),
+            Event::LosingAdvert { .. } if self.alarms.is_raised(Alarm::NotHeard) => self.sign(now, Alarm::NotHeard),
+            Event::TwoOwners { .. } => self.sign(now, Alarm::TwoOwners),
+            Event::AddressConflict { .. } => self.sign(now, Alarm::AddressConflict),
+            Event::AddressRestored { count } if *count > 1 => self.sign(now, Alarm::AddressesRemoved),
+            Event::Stalled { late } => {
+                self.counters.stalls += 1;
+                self.counters.longest_stall = self.counters.longest_stall.max(*late);
+                self.sign(now, Alarm::Stalled);
+                self.notice_expiry(now);
+            }
+            Event::LosingAdvert { .. }
+            | Event::AddressRestored { .. }
+            | Event::HandOverRefused
+            | Event::AlarmRaised(_)
+            | Event::AlarmCleared(_) => {}
         }
-        self.remarks.push_back(Remark::Event(event));
+        let is_repeated =
+            matches!(event, Event::LosingAdvert { .. } | Event::TwoOwners { .. } | Event::AddressConflict { .. });
+        if !is_repeated || self.remarks.len() < REMARKS_MAX {
+            self.remark(event);
+        }
     }
 
     /// Whether an event of this kind was not logged a moment ago already.
     pub(super) fn is_worth_logging(&mut self, now: Time, event: &Event) -> bool {
-        let Event::LosingAdvert { .. } = event else { return true };
+        match event {
+            Event::LosingAdvert { .. } => {}
+            // Their alarm is logged, once and with a remedy.
+            Event::TwoOwners { .. } | Event::AddressConflict { .. } | Event::NotHeard { .. } => return false,
+            Event::Transition { .. }
+            | Event::Stalled { .. }
+            | Event::HandOverRefused
+            | Event::AddressRestored { .. }
+            | Event::AlarmRaised(_)
+            | Event::AlarmCleared(_) => return true,
+        }
         let is_due = self.quiet.losing_advert.is_none_or(|last| now.since(last) >= TROUBLE_PERIOD);
         if is_due {
             self.quiet.losing_advert = Some(now);
@@ -435,13 +614,20 @@ impl<L: Link> Station<L> {
     fn plan_announcements(&mut self) {
         let Survey { mac, is_forwarding, .. } = self.survey;
         self.frames.clear();
-        for network in &self.router.addresses {
-            self.frames.extend(announce::frames(mac, network.addr(), is_forwarding));
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        for network in held_addresses(&self.router) {
+            let mut forms = announce::frames(mac, network.addr(), is_forwarding).into_iter();
+            first.extend(forms.next());
+            second.extend(forms);
         }
+        self.frames.extend(first.into_iter().chain(second));
     }
 
-    fn drop_datagram(&mut self, refusal: Refusal) {
+    fn drop_datagram(&mut self, now: Time, refusal: Refusal) {
         self.counters.drops.count(&refusal);
+        if let Some(alarm) = refusal.alarm() {
+            self.sign(now, alarm);
+        }
         let is_known = |last: Refusal| last.is_like(&refusal);
         if !self.quiet.dropped.is_some_and(is_known) && !matches!(refusal, Refusal::Bytes(DecodeError::Vrid { .. })) {
             self.quiet.dropped = Some(refusal);
@@ -465,6 +651,11 @@ impl<L: Link> Station<L> {
     }
 }
 
+/// What is put on the interface: the advertised addresses, then the others.
+pub(super) fn held_addresses(router: &Router) -> Vec<IpNet> {
+    router.addresses.iter().chain(&router.excluded).copied().collect()
+}
+
 /// The group, or each peer.
 fn destinations(router: &Router) -> Vec<IpAddr> {
     match &router.speech.dialect.peers {
@@ -474,6 +665,18 @@ fn destinations(router: &Router) -> Vec<IpAddr> {
 }
 
 impl Refusal {
+    /// What an advert of our VRID that is refused like this is a sign of.
+    fn alarm(&self) -> Option<Alarm> {
+        match self {
+            Refusal::Authentication(_) | Refusal::Bytes(DecodeError::Password | DecodeError::AuthType { .. }) => {
+                Some(Alarm::DuplicateVrid)
+            }
+            Refusal::Bytes(DecodeError::Interval) => Some(Alarm::ZeroInterval),
+            Refusal::Bytes(DecodeError::IntervalMismatch { .. }) => Some(Alarm::IntervalMismatch),
+            Refusal::Bytes(_) => None,
+        }
+    }
+
     /// The same kind of refusal, whatever its details.
     fn is_like(&self, other: &Refusal) -> bool {
         match (self, other) {
