@@ -11,7 +11,7 @@ use crate::error::DecodeError;
 use crate::group::Member;
 use crate::link::linux::clock::utc;
 use crate::link::{Change, Datagram, Link, LinkError, Survey};
-use crate::machine::{Action, Event, Input, Machine, State};
+use crate::machine::{Action, Event, Input, Machine, Settings, State};
 use crate::packet::{self, Advert, Carrier, Checksum, ChecksumChoice, Peers};
 use crate::params::{Priority, Time};
 use std::collections::VecDeque;
@@ -34,6 +34,8 @@ const MISMATCH_PERIOD: Duration = Duration::from_secs(3600);
 pub(super) struct Station<L> {
     router: Router,
     name: Arc<str>,
+    /// What the owner adds to the configured priority.
+    weight: i16,
     machine: Machine,
     link: L,
     survey: Survey,
@@ -98,6 +100,7 @@ impl<L: Link> Station<L> {
     pub(super) fn new(router: Router, link: L) -> Station<L> {
         Station {
             name: router.name.as_str().into(),
+            weight: 0,
             machine: Machine::new(router.settings.clone(), router.lease),
             link,
             survey: Survey::default(),
@@ -145,11 +148,19 @@ impl<L: Link> Station<L> {
         self.sent.clear();
         self.heard = None;
         self.plan_announcements();
-        self.machine.reconfigure(now, self.router.settings.clone(), self.router.lease);
-        self.act(now);
+        self.weigh(now, self.weight);
         if is_moved && self.holds_addresses {
             self.hold_addresses(now);
         }
+    }
+
+    /// Moves the priority away from the configured one by what the owner's trackers say.
+    pub(super) fn weigh(&mut self, now: Time, weight: i16) {
+        self.weight = weight;
+        let settings = &self.router.settings;
+        let settings = Settings { priority: settings.priority.moved_by(weight), ..settings.clone() };
+        self.machine.reconfigure(now, settings, self.router.lease);
+        self.act(now);
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
