@@ -198,6 +198,28 @@ impl<'a> Item<'a> {
         Some(text)
     }
 
+    /// As [`Item::text`], where an empty one means something.
+    pub(crate) fn any_text(&self, f: &mut Findings) -> Option<&'a str> {
+        match self.value {
+            DeValue::String(text) => Some(text),
+            _ => self.text(f),
+        }
+    }
+
+    /// With a sign.
+    pub(crate) fn integer(&self, f: &mut Findings, range: RangeInclusive<i64>) -> Option<i64> {
+        let DeValue::Integer(number) = self.value else {
+            self.wrong_type(f, "a whole number");
+            return None;
+        };
+        let value = i64::from_str_radix(number.as_str(), number.radix()).ok();
+        let value = value.filter(|value| range.contains(value));
+        if value.is_none() {
+            self.error(f, format!("{number} is not {}..{}", range.start(), range.end()), "");
+        }
+        value
+    }
+
     pub(crate) fn whole(&self, f: &mut Findings, range: RangeInclusive<u64>) -> Option<u64> {
         self.whole_hinted(f, range, "")
     }

@@ -2,6 +2,7 @@
 //!
 //! Durations are `Duration`, sizes bytes, references are indices into the vectors of this struct.
 
+pub mod track;
 pub mod vip;
 
 use ipnet::IpNet;
@@ -18,6 +19,9 @@ pub struct Settings {
     pub cluster: Option<Cluster>,
     /// One per `[[vip]]` and address family.
     pub routers: Vec<VirtualRouter>,
+    /// What the routers' health depends on, the built-in `proxy` included.
+    pub trackers: Vec<track::Tracker>,
+    pub hooks: Vec<track::Hook>,
     /// Empty when there is nothing to serve (a node that only holds addresses).
     pub listeners: Vec<Listener>,
     pub certificates: Vec<Certificate>,

@@ -169,8 +169,28 @@ pub trait Host: Send {
     fn watch(&self, into: &mut Vec<RawFd>);
     /// A cheap look at what this node is able to do; called every 20 ms and when a watched descriptor is readable.
     fn health(&mut self, now: Time) -> Health;
+    /// What router number `index` with this name is able to do, given the answer just given for the whole node; asked
+    /// for every router after each `health`.
+    fn ability(&mut self, _index: usize, _router: &str, of_node: Health) -> Ability {
+        Ability { health: of_node, weight: 0 }
+    }
     /// Something happened to router number `index` of the list given at start or by the last reload.
     fn report(&mut self, index: usize, event: &Event);
+}
+
+/// What a router may do, by its owner's judgement. A fault ([`Health::Unable`]) beats every priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ability {
+    pub health: Health,
+    /// Added to the configured priority; the sum stays within 1..=254, and the owner (255) is never moved.
+    pub weight: i16,
+}
+
+impl Default for Ability {
+    /// Of an owner that has not been asked.
+    fn default() -> Ability {
+        Ability { health: Health::Able, weight: 0 }
+    }
 }
 
 /// Orders to a running speaker.

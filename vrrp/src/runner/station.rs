@@ -14,7 +14,7 @@ use crate::error::DecodeError;
 use crate::group::Member;
 use crate::link::linux::clock::utc;
 use crate::link::{Change, Datagram, Link, LinkError, Survey};
-use crate::machine::{Action, Event, Input, Machine, Reason, State};
+use crate::machine::{Action, Event, Input, Machine, Reason, Settings, State};
 use crate::packet::{self, Advert, Carrier, Checksum, ChecksumChoice, Peers};
 use crate::params::{Priority, Time};
 use chores::{Chore, Chores};
@@ -46,6 +46,8 @@ const REMARKS_MAX: usize = 64;
 pub(super) struct Station<L> {
     router: Router,
     name: Arc<str>,
+    /// What the owner adds to the configured priority.
+    weight: i16,
     machine: Machine,
     link: L,
     survey: Survey,
@@ -125,6 +127,7 @@ impl<L: Link> Station<L> {
         machine.set_announcing(router.announcing.clone());
         Station {
             name: router.name.as_str().into(),
+            weight: 0,
             machine,
             link,
             survey: Survey::default(),
@@ -186,14 +189,22 @@ impl<L: Link> Station<L> {
         self.sent.clear();
         self.heard = None;
         self.plan_announcements();
-        self.machine.reconfigure(now, self.router.settings.clone(), self.router.lease);
-        self.act(now);
+        self.weigh(now, self.weight);
         if is_moved && self.holds_addresses {
             self.hold_addresses(now);
             if adds_excluded {
                 self.announce(now);
             }
         }
+    }
+
+    /// Moves the priority away from the configured one by what the owner's trackers say.
+    pub(super) fn weigh(&mut self, now: Time, weight: i16) {
+        self.weight = weight;
+        let settings = &self.router.settings;
+        let settings = Settings { priority: settings.priority.moved_by(weight), ..settings.clone() };
+        self.machine.reconfigure(now, settings, self.router.lease);
+        self.act(now);
     }
 
     pub(super) fn name(&self) -> &Arc<str> {

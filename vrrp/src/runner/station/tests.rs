@@ -284,6 +284,20 @@ fn a_reload_that_adds_an_address_advertises_it_at_once_and_stays_active() {
 }
 
 #[test]
+fn a_weight_is_advertised_at_once_and_survives_a_reload_of_the_base_priority() {
+    let mut station = active();
+    station.weigh(at(320), -50);
+    assert_eq!(station.link.sent.last().map(|advert| advert[2]), Some(204));
+    assert_eq!(station.state(), State::Active);
+    let lowered = Settings { priority: Priority(200), ..router().settings };
+    station.follow(at(330), Router { settings: lowered.clone(), ..router() });
+    assert_eq!(station.status().priority, Priority(150));
+    station.weigh(at(340), 0);
+    assert_eq!(station.status().priority, Priority(200));
+    assert_eq!(station.router().settings, lowered);
+}
+
+#[test]
 fn a_router_on_another_interface_is_another_router() {
     let station = active();
     assert!(!station.can_become(&Router { interface: "eth1".to_owned(), ..router() }));
