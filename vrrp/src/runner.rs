@@ -19,13 +19,13 @@ use crate::link::linux::{Attachment, LinuxLink};
 use crate::link::linux::{may_open_raw_sockets, realtime};
 pub use crate::machine::Announcing;
 use crate::machine::{Event, Health, Settings, State};
-use crate::packet::{Checksum, ChecksumChoice, Dialect, Peers};
+use crate::packet::{Checksum, ChecksumChoice, Dialect};
 use crate::params::{Priority, Time};
 use ipnet::IpNet;
 use journal::Journal;
 use mailbox::Mailbox;
 use rounds::Rounds;
-use station::{Station, held_addresses};
+use station::{Station, held_addresses, unicast_peers};
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -199,7 +199,8 @@ pub enum Command {
     /// All routers, planned.
     HandOver,
     Resume,
-    /// Replace the set of routers; those with unchanged settings do not move.
+    /// Replace the set of routers; those that were there before (by interface, VRID, family and version) follow their
+    /// new settings without moving.
     Reload(Vec<Router>),
     /// Release everything and end the thread, within 1.5 s.
     Shutdown,
@@ -366,10 +367,6 @@ fn check_capabilities() -> Result<(), StartError> {
 /// Leases are renewed one step below the adverts.
 fn open_station(router: Router, realtime_priority: Option<u8>) -> Result<Station<LinuxLink>, LinkError> {
     let renewal_priority = realtime_priority.map(|priority| priority.saturating_sub(1).max(1));
-    let peers = match &router.speech.dialect.peers {
-        Peers::Multicast => Vec::new(),
-        Peers::Unicast(peers) => peers.iter().map(|peer| peer.address).collect(),
-    };
     let link = LinuxLink::open(Attachment {
         interface: router.interface.clone(),
         vrid: router.settings.vrid,
@@ -378,7 +375,7 @@ fn open_station(router: Router, realtime_priority: Option<u8>) -> Result<Station
         virtual_mac: router.virtual_mac.clone(),
         lease: router.lease,
         is_owner: router.settings.priority == Priority::OWNER,
-        peers,
+        peers: unicast_peers(&router.speech),
         source: router.speech.source,
         renewal_priority,
     })?;

@@ -13,7 +13,7 @@ use crate::link::linux::LinuxLink;
 use crate::link::linux::clock::{now, readable, suspended, wait};
 use crate::link::linux::netlink::Monitor;
 use crate::link::linux::realtime::Shortfall;
-use crate::machine::{Event, Input};
+use crate::machine::{Event, Input, State};
 use crate::params::{Priority, Time, skew_time};
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -326,19 +326,27 @@ impl Rounds {
                 self.journal.note(station.name(), remark);
             }
         }
-        // Each told anew: their places may have changed, and new ones know nothing yet.
+        self.settle_reload();
+        self.is_status_stale = true;
+    }
+
+    /// Tells every router where it stands among the others. Its place may have changed, and a new one knows nothing yet.
+    fn settle_reload(&mut self) {
         let of_node = self.host.health(now());
         self.abilities.clear();
         for (place, station) in self.stations.iter_mut().enumerate() {
             let ability = self.host.ability(place, station.name(), of_node);
             station.weigh(now(), ability.weight);
-            station.input(now(), Input::Health(ability.health));
+            if station.state() == State::Initialize {
+                station.input(now(), Input::Health(ability.health));
+            }
             self.abilities.push(ability);
         }
-        self.groups = SyncGroups::form(&mut self.stations, &self.abilities, now());
+        // Before the groups: a new member that only has not been looked at yet is no faulty one, for which the others
+        // would have to yield.
         self.survey_at = now();
         self.survey_if_due();
-        self.is_status_stale = true;
+        self.groups = SyncGroups::form(&mut self.stations, &self.abilities, now());
     }
 
     /// Offers all addresses to the peers and keeps them meanwhile.

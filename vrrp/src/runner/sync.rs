@@ -30,7 +30,9 @@ impl SyncGroups {
         let mut groups: Vec<SyncGroup> = Vec::new();
         for (place, station) in stations.iter_mut().enumerate() {
             let Some(name) = station.router().sync_group.clone() else {
+                let ability = abilities.get(place).copied().unwrap_or_default();
                 station.input(now, Input::Consent(true));
+                station.input(now, Input::Health(ability.health));
                 continue;
             };
             match groups.iter_mut().find(|group| group.name == name) {

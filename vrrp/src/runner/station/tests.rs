@@ -62,6 +62,10 @@ impl Link for Script {
         self.answer("reassign")
     }
 
+    fn redirect(&mut self, _: Vec<IpAddr>, _: Option<IpAddr>) {
+        self.done.push("redirect");
+    }
+
     fn drop_addresses(&mut self) -> Result<(), LinkError> {
         self.done.push("drop");
         self.answer("drop")
