@@ -39,6 +39,7 @@ const PURE: &[&str] = &[
     "src/proto",
     "src/policy",
     "src/import",
+    "src/control/track/judge.rs",
     "vrrp/src/params.rs",
     "vrrp/src/packet.rs",
     "vrrp/src/machine.rs",

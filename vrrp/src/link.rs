@@ -40,6 +40,10 @@ pub trait Link {
     /// Exchanges the virtual addresses, advertised and excluded ones. Held ones that are no longer listed go; new ones come with the next hold.
     fn reassign(&mut self, addresses: &[IpNet], lease: Duration) -> Result<(), LinkError>;
 
+    /// Exchanges the unicast peers (none: the VRRP group) and the only acceptable source. Takes effect with the next
+    /// survey.
+    fn redirect(&mut self, peers: Vec<IpAddr>, source: Option<IpAddr>);
+
     /// Takes all virtual addresses off the interface. Absent ones are no error.
     fn drop_addresses(&mut self) -> Result<(), LinkError>;
 

@@ -72,7 +72,7 @@ impl Supervisor {
             name: status.name.clone(),
             interface: status.interface.clone(),
             vrid: settings.map_or(0, |router| router.vrid),
-            addresses: settings.map_or(Vec::new(), |router| router.addresses.iter().map(ToString::to_string).collect()),
+            addresses: settings.map_or(Vec::new(), |router| router.held().map(ToString::to_string).collect()),
             state: word(status.state),
             since: now.since(status.since).as_secs_f64(),
             reason: self.reasons.get(&status.name).cloned(),

@@ -319,6 +319,14 @@ impl Link for LinuxLink {
         dropped.map_err(|cause| LinkError::new("remove former virtual addresses", &self.at.interface, cause))
     }
 
+    fn redirect(&mut self, peers: Vec<IpAddr>, source: Option<IpAddr>) {
+        if peers.is_empty() != self.at.peers.is_empty() {
+            self.sockets = None; // bound to the group, or to our own address
+        }
+        self.at.peers = peers;
+        self.at.source = source;
+    }
+
     fn drop_addresses(&mut self) -> Result<(), LinkError> {
         let mut plan = self.renewal.plan();
         plan.index = None;

@@ -7,13 +7,13 @@ use super::journal::{Journal, Remark};
 use super::mailbox::Mailbox;
 use super::station::Station;
 use super::sync::SyncGroups;
-use super::{Command, Host, Options, Router, open_station};
+use super::{Ability, Command, Host, Options, Router, open_station};
 use crate::link::Change;
 use crate::link::linux::LinuxLink;
 use crate::link::linux::clock::{now, readable, suspended, wait};
 use crate::link::linux::netlink::Monitor;
 use crate::link::linux::realtime::Shortfall;
-use crate::machine::{Event, Health, Input};
+use crate::machine::{Event, Input, State};
 use crate::params::{Priority, Time, skew_time};
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -56,7 +56,8 @@ pub(super) struct Rounds {
     /// descriptor that stays readable must not make a real-time thread spin.
     muted: Vec<RawFd>,
     buffer: Vec<u8>,
-    health: Health,
+    /// What the owner last said of each router, in the stations' order.
+    abilities: Vec<Ability>,
     health_at: Time,
     survey_at: Time,
     status_at: Time,
@@ -99,7 +100,7 @@ impl Rounds {
             watched: Vec::with_capacity(16),
             muted: Vec::with_capacity(16),
             buffer: vec![0; DATAGRAM_BYTES],
-            health: Health::Able,
+            abilities: Vec::new(),
             health_at: Time::default(),
             survey_at: Time::default(),
             status_at: Time::default(),
@@ -124,7 +125,8 @@ impl Rounds {
 
     /// Runs until a shutdown has been carried out.
     pub(super) fn run(mut self) {
-        self.groups = SyncGroups::form(&mut self.stations, self.health, now());
+        self.abilities = vec![Ability::default(); self.stations.len()];
+        self.groups = SyncGroups::form(&mut self.stations, &self.abilities, now());
         self.ask_health();
         while self.leaving != Leaving::Done {
             self.survey_if_due();
@@ -218,7 +220,7 @@ impl Rounds {
     /// Not while leaving: then each member lets go for itself.
     fn settle_groups(&mut self) {
         if self.leaving == Leaving::No {
-            self.groups.settle(&mut self.stations, self.health, now());
+            self.groups.settle(&mut self.stations, &self.abilities, now());
         }
     }
 
@@ -252,16 +254,28 @@ impl Rounds {
 
     fn ask_health(&mut self) {
         let is_periodic = now() >= self.health_at;
-        let health = self.host.health(now());
-        if health != self.health {
-            self.health = health;
-            for (place, station) in self.stations.iter_mut().enumerate() {
-                station.input(now(), Input::Health(self.groups.health(place, health)));
-            }
-        }
+        self.learn_abilities();
         if is_periodic {
             self.muted.clear();
             self.health_at = now().plus(HEALTH_PERIOD);
+        }
+    }
+
+    /// Asks the owner about every router and hands on what is new.
+    fn learn_abilities(&mut self) {
+        let of_node = self.host.health(now());
+        let known = self.stations.iter_mut().zip(&mut self.abilities);
+        for (place, (station, known)) in known.enumerate() {
+            let ability = self.host.ability(place, station.name(), of_node);
+            let before = std::mem::replace(known, ability);
+            // The weight first: a node that becomes able again must not advertise its old priority.
+            if before.weight != ability.weight {
+                station.weigh(now(), ability.weight);
+            }
+            if before.health != ability.health {
+                station.input(now(), Input::Health(self.groups.health(place, ability.health)));
+            }
+            self.is_status_stale |= before != ability;
         }
     }
 
@@ -312,13 +326,27 @@ impl Rounds {
                 self.journal.note(station.name(), remark);
             }
         }
-        for station in &mut self.stations {
-            station.input(now(), Input::Health(self.health));
+        self.settle_reload();
+        self.is_status_stale = true;
+    }
+
+    /// Tells every router where it stands among the others. Its place may have changed, and a new one knows nothing yet.
+    fn settle_reload(&mut self) {
+        let of_node = self.host.health(now());
+        self.abilities.clear();
+        for (place, station) in self.stations.iter_mut().enumerate() {
+            let ability = self.host.ability(place, station.name(), of_node);
+            station.weigh(now(), ability.weight);
+            if station.state() == State::Initialize {
+                station.input(now(), Input::Health(ability.health));
+            }
+            self.abilities.push(ability);
         }
-        self.groups = SyncGroups::form(&mut self.stations, self.health, now());
+        // Before the groups: a new member that only has not been looked at yet is no faulty one, for which the others
+        // would have to yield.
         self.survey_at = now();
         self.survey_if_due();
-        self.is_status_stale = true;
+        self.groups = SyncGroups::form(&mut self.stations, &self.abilities, now());
     }
 
     /// Offers all addresses to the peers and keeps them meanwhile.

@@ -6,7 +6,7 @@ mod tests;
 mod watch;
 
 use super::journal::Remark;
-use super::{Counters, Drops, Router, RouterStatus};
+use super::{Counters, Drops, Router, RouterStatus, Speech};
 use crate::alarm::{Alarm, Alarms};
 use crate::announce;
 use crate::authentication::{AuthenticationError, Authenticator, Signed};
@@ -49,6 +49,8 @@ const REMARKS_MAX: usize = 64;
 pub(super) struct Station<L> {
     router: Router,
     name: Arc<str>,
+    /// What the owner adds to the configured priority.
+    weight: i16,
     machine: Machine,
     link: L,
     survey: Survey,
@@ -131,6 +133,7 @@ impl<L: Link> Station<L> {
         machine.set_announcing(router.announcing.clone());
         Station {
             name: router.name.as_str().into(),
+            weight: 0,
             machine,
             link,
             survey: Survey::default(),
@@ -162,15 +165,14 @@ impl<L: Link> Station<L> {
         &self.router
     }
 
-    /// Whether `router` is this one with other settings, so that it can follow without leaving its state.
+    /// Whether `router` is this one with other settings, so that it can follow without leaving its state. Names do not
+    /// count: an operator who removes the first of several renumbers the rest.
     pub(super) fn can_become(&self, router: &Router) -> bool {
         let identity = |router: &Router| {
             let settings = &router.settings;
             (settings.vrid, settings.family, settings.version, settings.priority == Priority::OWNER)
         };
-        self.router.name == router.name
-            && self.router.interface == router.interface
-            && self.router.speech == router.speech
+        self.router.interface == router.interface
             && self.router.virtual_mac == router.virtual_mac
             && identity(&self.router) == identity(router)
     }
@@ -186,22 +188,59 @@ impl<L: Link> Station<L> {
         if is_moved && let Err(error) = self.link.reassign(&addresses, lease) {
             self.complain(now, error);
         }
+        let is_redirected = self.redirect(&router);
         let adds_excluded = router.excluded.iter().any(|network| !self.router.excluded.contains(network));
         self.addresses = addresses.len();
+        self.name = router.name.as_str().into();
         self.router = router;
         self.machine.set_announcing(self.router.announcing.clone());
         self.advert = self.router.settings.advert(Priority::RELEASE);
         self.sent.iter_mut().for_each(|sent| sent.of = None);
         self.heard = HeardAdvert::none(&self.router);
         self.plan_announcements();
-        self.machine.reconfigure(now, self.router.settings.clone(), self.router.lease);
-        self.act(now);
+        if is_redirected {
+            self.survey(now);
+        }
+        self.weigh(now, self.weight);
         if is_moved && self.holds_addresses {
             self.hold_addresses(now);
             if adds_excluded {
                 self.announce(now);
             }
         }
+    }
+
+    /// Learns to speak as `router` does. Whether the link has to be looked at again, because it talks to others now.
+    fn redirect(&mut self, router: &Router) -> bool {
+        let (old, new) = (&self.router.speech, &router.speech);
+        if old == new {
+            return false;
+        }
+        if old.checksum != new.checksum {
+            self.checksum = new.checksum;
+        }
+        let rules = new.authentication.as_ref().map(|authentication| &authentication.fresh);
+        match (&mut self.authenticator, rules) {
+            // What was sent and heard stays known, or recordings of it would be believed.
+            (Some(authenticator), Some(rules)) => authenticator.adopt(rules),
+            (authenticator, rules) => *authenticator = rules.cloned(),
+        }
+        self.sent = destinations(router);
+        let of = |speech: &Speech| (speech.source, unicast_peers(speech));
+        let is_moved = of(old) != of(new);
+        if is_moved {
+            self.link.redirect(unicast_peers(new), new.source);
+        }
+        is_moved
+    }
+
+    /// Moves the priority away from the configured one by what the owner's trackers say.
+    pub(super) fn weigh(&mut self, now: Time, weight: i16) {
+        self.weight = weight;
+        let settings = &self.router.settings;
+        let settings = Settings { priority: settings.priority.moved_by(weight), ..settings.clone() };
+        self.machine.reconfigure(now, settings, self.router.lease);
+        self.act(now);
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
@@ -658,6 +697,14 @@ impl<L: Link> Station<L> {
 /// What is put on the interface: the advertised addresses, then the others.
 pub(super) fn held_addresses(router: &Router) -> Vec<IpNet> {
     router.addresses.iter().chain(&router.excluded).copied().collect()
+}
+
+/// None for the group.
+pub(super) fn unicast_peers(speech: &Speech) -> Vec<IpAddr> {
+    match &speech.dialect.peers {
+        Peers::Multicast => Vec::new(),
+        Peers::Unicast(peers) => peers.iter().map(|peer| peer.address).collect(),
+    }
 }
 
 /// The group, or each peer.

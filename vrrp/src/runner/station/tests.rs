@@ -63,6 +63,10 @@ impl Link for Script {
         self.answer("reassign")
     }
 
+    fn redirect(&mut self, _: Vec<IpAddr>, _: Option<IpAddr>) {
+        self.done.push("redirect");
+    }
+
     fn drop_addresses(&mut self) -> Result<(), LinkError> {
         self.done.push("drop");
         self.answer("drop")
@@ -282,6 +286,20 @@ fn a_reload_that_adds_an_address_advertises_it_at_once_and_stays_active() {
     assert_eq!(station.link.done[..3], ["reassign", "send", "hold"]);
     assert_eq!(station.link.done.iter().filter(|done| **done == "announce").count(), 4, "two forms of both");
     assert!(station.link.sent[0].ends_with(&second.octets()), "{:?}", station.link.sent);
+}
+
+#[test]
+fn a_weight_is_advertised_at_once_and_survives_a_reload_of_the_base_priority() {
+    let mut station = active();
+    station.weigh(at(320), -50);
+    assert_eq!(station.link.sent.last().map(|advert| advert[2]), Some(204));
+    assert_eq!(station.state(), State::Active);
+    let lowered = Settings { priority: Priority(200), ..router().settings };
+    station.follow(at(330), Router { settings: lowered.clone(), ..router() });
+    assert_eq!(station.status().priority, Priority(150));
+    station.weigh(at(340), 0);
+    assert_eq!(station.status().priority, Priority(200));
+    assert_eq!(station.router().settings, lowered);
 }
 
 #[test]
