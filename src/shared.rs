@@ -12,6 +12,12 @@ use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 
+/// Names as numbers, where only atomics can be shared (FNV-1a). Never 0.
+pub fn hash_name(name: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, step).max(1)
+}
+
 /// Types that another process may write at any time.
 ///
 /// # Safety

@@ -6,7 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use lyre::config::bundle::{Bundle, Interface};
-use lyre::config::settings::{AccessLog, CheckKind, ListenerKind, Settings};
+use lyre::config::settings::vip::{Authentication, Checksum, HmacMode, Peer, Peers, VirtualMac};
+use lyre::config::settings::{AccessLog, CheckKind, ListenerKind, Secret, Settings};
 use lyre::config::{self, Report};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,8 @@ static FILES: LazyLock<BTreeMap<PathBuf, Vec<u8>>> = LazyLock::new(|| {
     }
     files.insert("short.key".into(), b"hunter2\n".to_vec());
     files.insert("empty.key".into(), b"\n".to_vec());
+    files.insert("password".into(), b"secret\n".to_vec());
+    files.insert("vrrp-2.key".into(), [b'k'; 64].to_vec());
     files.insert("garbage.pem".into(), b"this is no PEM\n".to_vec());
     files
 });
@@ -233,6 +236,78 @@ fn every_key_reaches_the_settings() {
 }
 
 #[test]
+fn every_key_of_a_virtual_router_reaches_the_settings() {
+    let report = config::read_bundle(&machine(include_str!("config/good/vrrp.toml")));
+    assert_eq!(show(&report), "");
+    let routers = report.outcome.unwrap().0.routers;
+    let router = |name: &str| routers.iter().find(|router| router.name == name).unwrap_or_else(|| panic!("{name}"));
+
+    let legacy = router("legacy-v4");
+    assert_eq!((legacy.version, legacy.advert_interval_cs, legacy.priority), (2, 100, 100));
+    assert_eq!(legacy.authentication, Authentication::Password(Secret(b"secret"[..].into())));
+    assert_eq!((&legacy.peers, legacy.source, &legacy.sync_group), (&Peers::Multicast, None, &None));
+    assert_eq!((legacy.checksum, &legacy.virtual_mac), (Checksum::Auto, &None));
+
+    let (v4, v6) = (router("cloud-v4"), router("cloud-v6"));
+    let peer = |address: &str, ttl| Peer { address: address.parse().unwrap(), ttl };
+    let peers = vec![peer("192.0.2.12", 250..=255), peer("203.0.113.9", 1..=255)];
+    assert_eq!(v4.peers, Peers::Unicast(peers), "itself left out, a neighbour's TTL and a far one's");
+    assert_eq!(v6.peers, Peers::Unicast(vec![peer("2001:db8::12", 255..=255)]));
+    let sources = [v4.source, v6.source].map(|source| source.unwrap().to_string());
+    assert_eq!(sources, ["192.0.2.11", "2001:db8::11"], "a peer must know where adverts come from");
+    let group = Some("cloud".to_owned());
+    assert_eq!((&v4.sync_group, &v6.sync_group), (&group, &group), "both families move together by default");
+    assert_eq!(v4.excluded, ["198.51.100.1/32".parse().unwrap()]);
+    assert_eq!(v6.excluded, ["2001:db8:1::1/128".parse().unwrap()]);
+    let Authentication::Hmac(hmac) = &v4.authentication else { panic!("{:?}", v4.authentication) };
+    assert_eq!(hmac.keys.iter().map(|key| (key.id, key.secret.0.len())).collect::<Vec<_>>(), [(2, 64), (1, 32)]);
+    assert_eq!((hmac.mode, hmac.window), (HmacMode::Permissive, Some(Duration::from_secs(7))));
+    assert_eq!(v4.checksum, Checksum::Message);
+
+    let (front, back) = (router("vip3-v4"), router("vip4-v4"));
+    assert_eq!(front.peers, Peers::Unicast(vec![peer("192.0.2.12", 255..=255)]));
+    assert_eq!(front.source.unwrap().to_string(), "192.0.2.11");
+    assert_eq!(front.excluded, ["2001:db8::30/64".parse().unwrap()], "the other family rides along");
+    let mac = VirtualMac { interface: Some("vrrp30".to_owned()), adverts_from_base: true };
+    assert_eq!(front.virtual_mac, Some(mac));
+    assert_eq!(back.virtual_mac, Some(VirtualMac { interface: None, adverts_from_base: false }));
+    assert_eq!((&front.sync_group, &back.sync_group), (&Some("sides".to_owned()), &Some("sides".to_owned())));
+    assert_eq!((back.source.unwrap().to_string().as_str(), back.checksum), ("10.0.0.11", Checksum::Pseudo));
+    let announcing = &front.announcing;
+    assert_eq!(announcing.after_take_over, [Duration::ZERO, Duration::from_secs(5)]);
+    assert_eq!((announcing.after_losing_advert.len(), announcing.refresh, announcing.frames_per_second), (0, None, 50));
+
+    let alone = router("vip5-v4");
+    assert_eq!((&alone.sync_group, alone.advert_interval_cs), (&None, 200));
+    let Authentication::Hmac(hmac) = &alone.authentication else { panic!("{:?}", alone.authentication) };
+    assert_eq!((hmac.mode, hmac.window), (HmacMode::Enforce, Some(Duration::from_secs(6))), "three intervals");
+    let (v4, v6) = (router("vip6-v4"), router("vip6-v6"));
+    assert_eq!((&v4.sync_group, &v6.sync_group), (&Some("vip6".to_owned()), &Some("vip6".to_owned())));
+    assert_eq!(v4.announcing.after_take_over.len(), 6);
+}
+
+#[test]
+fn the_other_node_reads_its_own_part_of_the_same_file() {
+    let mut other = machine(include_str!("config/good/vrrp.toml"));
+    other.interfaces[1].addresses =
+        ["192.0.2.12/24", "2001:db8::12/64", "fe80::12/64"].map(|address| address.parse().unwrap()).to_vec();
+    other.interfaces[2].addresses = vec!["10.0.0.12/24".parse().unwrap()];
+    let routers = config::from_bundle(&other).unwrap_or_else(|errors| panic!("{errors}")).routers;
+    let router = |name: &str| routers.iter().find(|router| router.name == name).unwrap();
+    assert_eq!(router("legacy-v4").priority, 255);
+    assert_eq!(router("vip3-v4").priority, 253);
+    let peers = |name: &str| match &router(name).peers {
+        Peers::Unicast(peers) => peers.iter().map(|peer| peer.address.to_string()).collect(),
+        Peers::Multicast => Vec::new(),
+    };
+    assert_eq!(peers("cloud-v4"), ["192.0.2.11", "203.0.113.9"]);
+    assert_eq!(peers("cloud-v6"), ["2001:db8::11"]);
+    assert_eq!(peers("vip3-v4"), ["192.0.2.11"]);
+    assert_eq!(router("cloud-v4").source.unwrap().to_string(), "192.0.2.12");
+    assert_eq!(router("vip4-v4").source.unwrap().to_string(), "10.0.0.12");
+}
+
+#[test]
 fn a_named_host_wins_over_any_host_and_a_longer_path_over_a_shorter() {
     let settings = settings(include_str!("config/good/full.toml"));
     let routes: Vec<_> = settings.routes.iter().map(|r| (r.hosts.len(), r.path.as_str())).collect();
@@ -279,7 +354,7 @@ fn what_is_odd_but_usable_is_a_warning() {
         ),
         ("worker.cores = 64", "64 cores, but this process may use 4 CPUs"),
         ("[[pool]]\nname = \"wiki\"\nservers = [\"10.0.0.30:80\"]", "no route leads to pool wiki"),
-        ("[[vip]]\naddresses = [\"192.0.2.10/25\"]\nvrid = 5\npriority = 9\n", "9 is not 10..254"),
+        ("[[vip]]\naddresses = [\"192.0.2.10/25\"]\nvrid = 5\npriority = 9\n", "9 is not 10..255"),
         ("[[vip]]\naddresses = [\"192.0.2.10/25\"]\nvrid = 5\npriority = 90\n", "the prefix length differs"),
         ("[[vip]]\naddresses = [\"192.0.2.10/24\"]\nvrid = 5\n", "both nodes have the same rank"),
     ];
@@ -346,6 +421,29 @@ fn a_bundle_gives_the_settings_that_load_gave() {
     assert!(loaded.certificates[0].key_pem == rebuilt.certificates[0].key_pem);
     assert!(loaded.cluster.unwrap().secret.matches(&rebuilt.cluster.unwrap().secret.0));
     assert_eq!(rebuilt.admin.socket, directory.0.join("lyre.sock"), "relative paths start from the file's directory");
+}
+
+#[test]
+fn passwords_and_keys_of_adverts_stay_in_the_privileged_process() {
+    let text = ON_LOOPBACK.to_owned()
+        + "[[vip]]\naddresses = [\"203.0.113.9/32\"]\ninterface = \"lo\"\nvrid = 1\nauth = { keys = [{ id = 1, file = \"vrrp-2.key\" }] }\n[[vip]]\n\
+           addresses = [\"203.0.113.8/32\"]\ninterface = \"lo\"\nvrid = 2\nversion = 2\n\
+           auth = { password_file = \"password\" }\n";
+    let directory = Directory::new("private", &text);
+    let (loaded, bundle) = config::load(&directory.config(), None).unwrap_or_else(|errors| panic!("{errors}"));
+    let Authentication::Hmac(hmac) = &loaded.routers[0].authentication else { panic!() };
+    assert_eq!(hmac.keys[0].secret.0.len(), 64);
+    let kept: Vec<_> = bundle.files.keys().map(|path| path.display().to_string()).collect();
+    assert_eq!(kept, ["cluster.key", "tls/cloud.key", "tls/cloud.pem"]);
+    let rebuilt = config::from_bundle(&bundle).unwrap_or_else(|errors| panic!("{errors}"));
+    let Authentication::Hmac(hmac) = &rebuilt.routers[0].authentication else { panic!() };
+    assert_eq!((hmac.keys.len(), hmac.keys[0].secret.0.len()), (1, 0));
+    assert_eq!(rebuilt.routers[1].authentication, Authentication::Password(Secret(b""[..].into())));
+    assert_eq!(rebuilt.routers[1].addresses, loaded.routers[1].addresses);
+
+    std::fs::remove_file(directory.0.join("password")).unwrap();
+    let shown = show(&config::read(&directory.config(), None));
+    assert!(shown.contains("vip[1].auth.password_file: cannot read"), "{shown}");
 }
 
 #[test]
@@ -439,7 +537,7 @@ fn clients_find_the_socket_of_a_configuration_that_is_wrong_elsewhere() {
 fn every_key_is_documented() {
     let docs = include_str!("../docs/configuration.md");
     let report = config::read_bundle(&machine(
-        "[cluster]\n_=1\nnodes=[{_=1}]\n[[vip]]\n_=1\n[tls]\n_=1\ncertificates=[{_=1}]\n[nextcloud]\n_=1\ncheck={_=1}\n\
+        "[cluster]\n_=1\nnodes=[{_=1}]\n[[vip]]\n_=1\npeers=[{_=1}]\nvirtual_mac={_=1}\nannounce={_=1}\nauth={_=1, keys=[{_=1}]}\n[tls]\n_=1\ncertificates=[{_=1}]\n[nextcloud]\n_=1\ncheck={_=1}\n\
          [push]\n_=1\n[[pool]]\n_=1\n[[route]]\n_=1\n[[listener]]\n_=1\n[limits]\n_=1\n[timeouts]\n_=1\n[worker]\n_=1\n\
          [admin]\n_=1\n[log]\n_=1\n",
     ));

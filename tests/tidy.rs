@@ -39,10 +39,12 @@ const PURE: &[&str] = &[
     "src/proto",
     "src/policy",
     "src/import",
+    "src/control/track/judge.rs",
     "vrrp/src/params.rs",
     "vrrp/src/packet.rs",
     "vrrp/src/machine.rs",
     "vrrp/src/announce.rs",
+    "vrrp/src/alarm.rs",
     "vrrp/src/error.rs",
 ];
 

@@ -4,6 +4,7 @@ use super::FAILED;
 use super::output::{self, Colour, Style};
 use crate::config;
 use crate::config::error::Problem;
+use crate::config::settings::vip::{Authentication, Peers};
 use crate::config::settings::{Check, CheckKind, Listener, ListenerKind, Pool, Settings, VirtualRouter};
 use crate::config::units::show_duration;
 use serde_json::{Value, json};
@@ -83,22 +84,49 @@ fn summary(settings: &Settings) -> Vec<(&'static str, String)> {
 }
 
 fn router_line(router: &VirtualRouter) -> String {
-    let addresses: Vec<String> = router.addresses.iter().map(|address| address.to_string()).collect();
+    let addresses: Vec<String> = router.held().map(|address| address.to_string()).collect();
     let interval = Duration::from_millis(u64::from(router.advert_interval_cs) * 10);
-    let preempt = match router.preempt {
-        None => String::new(),
-        Some(Duration::ZERO) => ", preempts".to_owned(),
-        Some(after) => format!(", preempts after {}", show_duration(after)),
-    };
-    format!(
-        "{} on {}: vrid {}, priority {}, adverts every {}, the other node takes over after {} of silence{preempt}",
+    let mut line = format!(
+        "{} on {}: vrid {}, priority {}, adverts every {}, the other node takes over after {} of silence",
         addresses.join(", "),
         router.interface,
         router.vrid,
         router.priority,
         show_duration(interval),
         show_duration(interval * u32::from(router.down_adverts)),
-    )
+    );
+    for remark in router_remarks(router) {
+        line += ", ";
+        line += &remark;
+    }
+    line
+}
+
+/// What is not as it is by default.
+fn router_remarks(router: &VirtualRouter) -> Vec<String> {
+    let mut remarks = Vec::new();
+    match router.preempt {
+        None => {}
+        Some(Duration::ZERO) => remarks.push("preempts".to_owned()),
+        Some(after) => remarks.push(format!("preempts after {}", show_duration(after))),
+    }
+    if router.version == 2 {
+        remarks.push("version 2".to_owned());
+    }
+    if let Peers::Unicast(peers) = &router.peers {
+        let peers: Vec<String> = peers.iter().map(|peer| peer.address.to_string()).collect();
+        remarks.push(format!("unicast to {}", peers.join(" and ")));
+    }
+    match &router.authentication {
+        Authentication::None => {}
+        Authentication::Password(_) => remarks.push("with password".to_owned()),
+        Authentication::Hmac(_) => remarks.push("signed".to_owned()),
+    }
+    if router.virtual_mac.is_some() {
+        remarks.push("virtual MAC".to_owned());
+    }
+    remarks.extend(router.sync_group.iter().map(|group| format!("in sync group {group}")));
+    remarks
 }
 
 fn listener_line(listener: &Listener) -> String {
@@ -146,6 +174,13 @@ fn summary_json(settings: &Settings) -> Value {
             "priority": router.priority,
             "advert_interval_ms": u32::from(router.advert_interval_cs) * 10,
             "addresses": router.addresses,
+            "excluded_addresses": router.excluded,
+            "version": router.version,
+            "peers": match &router.peers {
+                Peers::Multicast => json!("multicast"),
+                Peers::Unicast(peers) => json!(peers.iter().map(|peer| peer.address).collect::<Vec<_>>()),
+            },
+            "sync_group": router.sync_group,
         })).collect::<Vec<_>>(),
         "listeners": settings.listeners.iter().map(|listener| json!({
             "address": listener.address,

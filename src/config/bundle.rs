@@ -12,7 +12,8 @@ pub struct Bundle {
     pub text: String,
     /// `--node`, or the node found by its addresses.
     pub node: Option<String>,
-    /// Contents of secret, certificate and key files by path as typed.
+    /// Contents of secret, certificate and key files by path as typed. Passwords and keys of adverts are not among
+    /// them: only the parent speaks VRRP.
     pub files: BTreeMap<PathBuf, Vec<u8>>,
     /// Values of the environment variables that the text names (`secret_env`).
     #[serde(default)]

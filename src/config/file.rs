@@ -129,6 +129,15 @@ impl<'a> Section<'a> {
         item.list(f).into_iter().filter_map(|item| item.section(f)).collect()
     }
 
+    /// Every key with its value, of a table whose keys are the operator's names.
+    pub(crate) fn entries(self) -> Vec<(&'a str, Item<'a>)> {
+        let entry = |(key, value): (&'a toml::Spanned<std::borrow::Cow<'a, str>>, &'a toml::Spanned<DeValue<'a>>)| {
+            let place = Place { key: self.key_of(key.get_ref()), span: value.span() };
+            (&**key.get_ref(), Item { place, value: value.get_ref() })
+        };
+        self.table.into_iter().flatten().map(entry).collect()
+    }
+
     /// Reports the keys nobody asked for.
     pub(crate) fn finish(self, f: &mut Findings) {
         for (key, _) in self.table.into_iter().flatten() {
@@ -165,6 +174,18 @@ impl<'a> Item<'a> {
         matches!(self.value, DeValue::String(_))
     }
 
+    pub(crate) fn is_flag(&self) -> bool {
+        matches!(self.value, DeValue::Boolean(_))
+    }
+
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(self.value, DeValue::Array(_))
+    }
+
+    pub(crate) fn is_table(&self) -> bool {
+        matches!(self.value, DeValue::Table(_))
+    }
+
     pub(crate) fn text(&self, f: &mut Findings) -> Option<&'a str> {
         let DeValue::String(text) = self.value else {
             self.wrong_type(f, "a text in quotes");
@@ -175,6 +196,28 @@ impl<'a> Item<'a> {
             return None;
         }
         Some(text)
+    }
+
+    /// As [`Item::text`], where an empty one means something.
+    pub(crate) fn any_text(&self, f: &mut Findings) -> Option<&'a str> {
+        match self.value {
+            DeValue::String(text) => Some(text),
+            _ => self.text(f),
+        }
+    }
+
+    /// With a sign.
+    pub(crate) fn integer(&self, f: &mut Findings, range: RangeInclusive<i64>) -> Option<i64> {
+        let DeValue::Integer(number) = self.value else {
+            self.wrong_type(f, "a whole number");
+            return None;
+        };
+        let value = i64::from_str_radix(number.as_str(), number.radix()).ok();
+        let value = value.filter(|value| range.contains(value));
+        if value.is_none() {
+            self.error(f, format!("{number} is not {}..{}", range.start(), range.end()), "");
+        }
+        value
     }
 
     pub(crate) fn whole(&self, f: &mut Findings, range: RangeInclusive<u64>) -> Option<u64> {

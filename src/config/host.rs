@@ -18,6 +18,10 @@ pub(crate) const USER_RUN_DIR: &str = "XDG_RUNTIME_DIR";
 pub(crate) trait Host {
     fn read(&mut self, path: &Path) -> io::Result<FileContent>;
     fn variable(&mut self, name: &str) -> Option<String>;
+    /// A file that only the privileged process may see: no bundle carries it.
+    fn read_private(&mut self, path: &Path) -> io::Result<Private<FileContent>>;
+    /// As [`Host::read_private`]; `None` if there is no such variable.
+    fn private_variable(&mut self, name: &str) -> Option<Private<String>>;
     fn interfaces(&self) -> &[Interface];
     fn cpus(&self) -> usize;
     fn has_user(&self, name: &str) -> bool;
@@ -33,6 +37,12 @@ pub(crate) struct FileContent {
     pub(crate) bytes: Vec<u8>,
     /// Every user of this machine may read it. False where that is not known (from a bundle).
     pub(crate) is_public: bool,
+}
+
+pub(crate) enum Private<T> {
+    Known(T),
+    /// It is none of this process's business.
+    Withheld,
 }
 
 /// This machine. Everything asked for is kept in `bundle`.
@@ -55,10 +65,8 @@ impl Machine {
         };
         Machine { bundle }
     }
-}
 
-impl Host for Machine {
-    fn read(&mut self, path: &Path) -> io::Result<FileContent> {
+    fn open(&self, path: &Path) -> io::Result<FileContent> {
         let base = self.bundle.path.parent().unwrap_or(Path::new(""));
         let file = std::fs::File::open(base.join(path))?;
         let metadata = file.metadata()?;
@@ -70,8 +78,15 @@ impl Host for Machine {
         if bytes.len() as u64 > FILE_BYTES_MAX {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        self.bundle.files.insert(path.to_owned(), bytes.clone());
         Ok(FileContent { bytes, is_public: metadata.permissions().mode() & 0o004 != 0 })
+    }
+}
+
+impl Host for Machine {
+    fn read(&mut self, path: &Path) -> io::Result<FileContent> {
+        let file = self.open(path)?;
+        self.bundle.files.insert(path.to_owned(), file.bytes.clone());
+        Ok(file)
     }
 
     fn variable(&mut self, name: &str) -> Option<String> {
@@ -86,6 +101,14 @@ impl Host for Machine {
         }?;
         self.bundle.environment.insert(name.to_owned(), value.clone());
         Some(value)
+    }
+
+    fn read_private(&mut self, path: &Path) -> io::Result<Private<FileContent>> {
+        self.open(path).map(Private::Known)
+    }
+
+    fn private_variable(&mut self, name: &str) -> Option<Private<String>> {
+        std::env::var(name).ok().map(Private::Known)
     }
 
     fn interfaces(&self) -> &[Interface] {
@@ -109,6 +132,16 @@ impl Host for Packed<'_> {
 
     fn variable(&mut self, name: &str) -> Option<String> {
         self.0.environment.get(name).cloned()
+    }
+
+    /// The parent read it and found it good.
+    fn read_private(&mut self, path: &Path) -> io::Result<Private<FileContent>> {
+        let known = self.0.files.get(path).map(|bytes| FileContent { bytes: bytes.clone(), is_public: false });
+        Ok(known.map_or(Private::Withheld, Private::Known))
+    }
+
+    fn private_variable(&mut self, name: &str) -> Option<Private<String>> {
+        Some(self.0.environment.get(name).cloned().map_or(Private::Withheld, Private::Known))
     }
 
     fn interfaces(&self) -> &[Interface] {

@@ -2,11 +2,15 @@
 //!
 //! Durations are `Duration`, sizes bytes, references are indices into the vectors of this struct.
 
+pub mod track;
+pub mod vip;
+
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+pub use vip::VirtualRouter;
 
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -15,6 +19,9 @@ pub struct Settings {
     pub cluster: Option<Cluster>,
     /// One per `[[vip]]` and address family.
     pub routers: Vec<VirtualRouter>,
+    /// What the routers' health depends on, the built-in `proxy` included.
+    pub trackers: Vec<track::Tracker>,
+    pub hooks: Vec<track::Hook>,
     /// Empty when there is nothing to serve (a node that only holds addresses).
     pub listeners: Vec<Listener>,
     pub certificates: Vec<Certificate>,
@@ -57,6 +64,14 @@ impl Secret {
     }
 }
 
+impl PartialEq for Secret {
+    fn eq(&self, other: &Secret) -> bool {
+        self.matches(&other.0)
+    }
+}
+
+impl Eq for Secret {}
+
 impl Drop for Secret {
     fn drop(&mut self) {
         if let Some(bytes) = Arc::get_mut(&mut self.0) {
@@ -70,24 +85,6 @@ impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Secret({} bytes)", self.0.len())
     }
-}
-
-/// A virtual router of one family: what `lyre_vrrp::runner::Router` is made from.
-#[derive(Debug, Clone, PartialEq)]
-pub struct VirtualRouter {
-    /// `vip1-v4`: number of the `[[vip]]` and family; unique.
-    pub name: String,
-    pub interface: String,
-    pub vrid: u8,
-    /// Base priority of this node (254 for the first node of the list, 253 for the second, ...).
-    pub priority: u8,
-    pub advert_interval_cs: u16,
-    pub down_adverts: u8,
-    /// `None`: never from a healthy Active; `Some(delay)`: preempt after it.
-    pub preempt: Option<Duration>,
-    /// Advertised and installed, one family, at least one.
-    pub addresses: Vec<IpNet>,
-    pub lease: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -6,10 +6,12 @@
 use crate::config::settings::{Settings, VirtualRouter};
 use crate::control::clock;
 use crate::control::pulse::Pulse;
+use crate::control::routers::router;
+use crate::control::track::board::Board;
 use crate::control::view::View;
-use lyre_vrrp::machine::{self, Event, Health, Preempt, State};
-use lyre_vrrp::params::{Centis, Priority, Time, Version, Vrid};
-use lyre_vrrp::runner::{Command, Handle, Host, Options, Router, RouterStatus, Speaker, Speech, StartError};
+use lyre_vrrp::machine::{Event, Health, State};
+use lyre_vrrp::params::Time;
+use lyre_vrrp::runner::{Ability, Command, Handle, Host, Options, Router, RouterStatus, Speaker, StartError};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fmt;
@@ -34,7 +36,14 @@ pub struct Pair {
 pub struct Happened {
     pub at: Time,
     pub index: usize,
-    pub event: Event,
+    pub what: What,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum What {
+    Event(Event),
+    /// It may do something else than before; said before whatever follows from it.
+    Ability(Ability),
 }
 
 #[derive(Debug)]
@@ -52,12 +61,12 @@ struct Shared {
 
 impl Pair {
     /// Starts the speaker. The worker must be ready: a node takes part in the election only when it can serve.
-    pub fn start(settings: &Settings, view: Arc<View>) -> Result<Pair, PairError> {
+    pub fn start(settings: &Settings, view: Arc<View>, board: Arc<Board>) -> Result<Pair, PairError> {
         let routers = routers(settings)?;
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(PairError::System)?;
         let shared = Arc::new(Shared { wake, lost: AtomicU64::new(0) });
         let (queue, events) = sync_channel(QUEUE);
-        let host = Watcher::new(view, queue, Arc::clone(&shared));
+        let host = Watcher::new(view, board, queue, Arc::clone(&shared));
         let handle = Speaker::start(routers, Box::new(host), Options::default()).map_err(PairError::Start)?;
         Ok(Pair { handle, events, shared })
     }
@@ -120,41 +129,12 @@ pub fn held_addresses(settings: &Settings, pair: Option<&Pair>) -> Vec<IpAddr> {
     let status = pair.status();
     let is_active = |name: &str| status.iter().any(|router| router.name == name && router.state == State::Active);
     let held = settings.routers.iter().filter(|router| is_active(&router.name));
-    held.flat_map(|router| router.addresses.iter().map(|address| address.addr())).collect()
+    held.flat_map(|router| router.held().map(|address| address.addr())).collect()
 }
 
 fn routers(settings: &Settings) -> Result<Vec<Router>, PairError> {
-    let router = |router: &VirtualRouter| {
-        let settings = machine_settings(router).ok_or_else(|| PairError::Router(router.name.clone()))?;
-        Ok(Router {
-            name: router.name.clone(),
-            interface: router.interface.clone(),
-            settings,
-            addresses: router.addresses.clone(),
-            lease: router.lease,
-            speech: Speech::default(),
-            sync_group: None,
-        })
-    };
+    let router = |typed: &VirtualRouter| router(typed).ok_or_else(|| PairError::Router(typed.name.clone()));
     settings.routers.iter().map(router).collect()
-}
-
-fn machine_settings(router: &VirtualRouter) -> Option<machine::Settings> {
-    let addresses: Vec<IpAddr> = router.addresses.iter().map(|address| address.addr()).collect();
-    let family = match addresses.first()? {
-        IpAddr::V4(_) => lyre_vrrp::packet::Family::V4,
-        IpAddr::V6(_) => lyre_vrrp::packet::Family::V6,
-    };
-    Some(machine::Settings {
-        vrid: Vrid::new(router.vrid)?,
-        family,
-        version: Version::V3,
-        priority: Priority(router.priority),
-        advert_interval: Centis::new(router.advert_interval_cs)?,
-        down_adverts: router.down_adverts,
-        preempt: router.preempt.map_or(Preempt::Never, Preempt::After),
-        addresses,
-    })
 }
 
 /// `ActiveDown` as `active_down`: one word for status, metrics and scripts.
@@ -172,6 +152,7 @@ pub fn word(value: impl fmt::Debug) -> String {
 /// The real-time thread's side.
 struct Watcher {
     view: Arc<View>,
+    board: Arc<Board>,
     queue: SyncSender<Happened>,
     shared: Arc<Shared>,
     pulse: Pulse,
@@ -182,21 +163,18 @@ struct Watcher {
 }
 
 impl Watcher {
-    fn new(view: Arc<View>, queue: SyncSender<Happened>, shared: Arc<Shared>) -> Watcher {
-        Watcher { view, queue, shared, pulse: Pulse::new(Time(0)), seen: 0, dead: 0 }
+    fn new(view: Arc<View>, board: Arc<Board>, queue: SyncSender<Happened>, shared: Arc<Shared>) -> Watcher {
+        Watcher { view, board, queue, shared, pulse: Pulse::new(Time(0)), seen: 0, dead: 0 }
     }
-}
 
-impl Host for Watcher {
-    /// A dead worker's pidfd stays readable until the main thread reaps it: watching it on would spin.
-    fn watch(&self, into: &mut Vec<RawFd>) {
-        let worker = self.view.worker();
-        if worker != 0 && worker != self.dead {
-            into.push(self.view.pidfd_number());
+    fn tell(&self, index: usize, what: What) {
+        if self.queue.try_send(Happened { at: clock::now(), index, what }).is_err() {
+            self.shared.lost.fetch_add(1, Ordering::Relaxed);
         }
+        let _ = self.shared.wake.write(1);
     }
 
-    fn health(&mut self, now: Time) -> Health {
+    fn health_of_worker(&mut self, now: Time) -> Health {
         let worker = self.view.worker();
         if worker == 0 || worker == self.dead {
             return Health::Unable;
@@ -222,13 +200,33 @@ impl Host for Watcher {
         let usable = page.summary.usable_servers.load(Ordering::Relaxed);
         if servers > 0 && usable == 0 { Health::Degraded } else { Health::Able }
     }
+}
+
+impl Host for Watcher {
+    /// A dead worker's pidfd stays readable until the main thread reaps it: watching it on would spin.
+    fn watch(&self, into: &mut Vec<RawFd>) {
+        into.push(self.board.bell());
+        let worker = self.view.worker();
+        if worker != 0 && worker != self.dead {
+            into.push(self.view.pidfd_number());
+        }
+    }
+
+    fn health(&mut self, now: Time) -> Health {
+        self.board.silence();
+        self.health_of_worker(now)
+    }
+
+    fn ability(&mut self, index: usize, router: &str, of_node: Health) -> Ability {
+        let (ability, is_news) = self.board.judge(router, of_node);
+        if is_news {
+            self.tell(index, What::Ability(ability));
+        }
+        ability
+    }
 
     fn report(&mut self, index: usize, event: &Event) {
-        let happened = Happened { at: clock::now(), index, event: event.clone() };
-        if self.queue.try_send(happened).is_err() {
-            self.shared.lost.fetch_add(1, Ordering::Relaxed);
-        }
-        let _ = self.shared.wake.write(1);
+        self.tell(index, What::Event(event.clone()));
     }
 }
 
@@ -260,6 +258,7 @@ impl std::error::Error for PairError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lyre_vrrp::machine;
     use std::os::fd::OwnedFd;
     use std::time::Duration;
 
@@ -278,7 +277,7 @@ mod tests {
         let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap();
         let (queue, events) = sync_channel(2);
         let shared = Arc::new(Shared { wake, lost: AtomicU64::new(0) });
-        Bench { watcher: Watcher::new(Arc::clone(&view), queue, shared), view, events }
+        Bench { watcher: Watcher::new(Arc::clone(&view), Arc::new(Board::new().unwrap()), queue, shared), view, events }
     }
 
     /// A pipe stands in for the pidfd: readable once the writer wrote.
@@ -319,15 +318,16 @@ mod tests {
         writer.write_all(b"x").unwrap();
         let mut watched = Vec::new();
         bench.watcher.watch(&mut watched);
-        assert_eq!(watched, [bench.view.pidfd_number()]);
+        assert_eq!(watched, [bench.watcher.board.bell(), bench.view.pidfd_number()]);
         assert_eq!(bench.watcher.health(at(1)), Health::Unable);
         watched.clear();
         bench.watcher.watch(&mut watched);
-        assert!(watched.is_empty());
+        assert_eq!(watched, [bench.watcher.board.bell()]);
+        watched.clear();
         let _next = worker(&bench, 2);
         assert_eq!(bench.watcher.health(at(20)), Health::Able);
         bench.watcher.watch(&mut watched);
-        assert_eq!(watched, [bench.view.pidfd_number()]);
+        assert_eq!(watched, [bench.watcher.board.bell(), bench.view.pidfd_number()]);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The process, not the traffic: privileged parent, worker supervision, VRRP bridge, admin socket.
 //!
 //! Reading order: [`supervisor`] (the main thread's loop), [`worker`] (the one worker process and its restarts),
-//! [`spawn`] and [`entry`] (both sides of starting it), [`stall`] (why a core stands still), [`privileges`] and [`confine`] (what is needed, what is given
-//! up), [`listeners`], [`ha`] (the VRRP speaker), [`handover`] (a planned one, as a value), [`succession`] (what becomes
+//! [`spawn`] and [`entry`] (both sides of starting it), [`stall`] (why a core stands still), [`privileges`] and
+//! [`confine`] (what is needed, what is given up), [`listeners`], [`ha`] and [`routers`] (the VRRP speaker and what it
+//! runs), [`handover`] (a planned one, as a value), [`succession`] (what becomes
 //! of connections: [`forward`], [`tickle`]), [`admin`] and [`status`].
 
 pub mod admin;
@@ -19,6 +20,8 @@ pub mod listeners;
 pub mod notify;
 pub mod privileges;
 pub mod pulse;
+pub mod routers;
+pub mod script;
 pub mod signals;
 pub mod spawn;
 pub mod stall;
@@ -26,5 +29,6 @@ pub mod status;
 pub mod succession;
 pub mod supervisor;
 pub mod tickle;
+pub mod track;
 pub mod view;
 pub mod worker;

@@ -99,7 +99,7 @@ impl Missing {
         interfaces.dedup();
         let interfaces = interfaces.join(", ");
         let addresses: Vec<String> =
-            settings.routers.iter().flat_map(|router| &router.addresses).map(ToString::to_string).collect();
+            settings.routers.iter().flat_map(|router| router.held()).map(ToString::to_string).collect();
         for (capability, purpose) in [
             (Capability::NetRaw, format!("to send and hear VRRP adverts on {interfaces} ([[vip]])")),
             (Capability::NetAdmin, format!("to put {} on {interfaces} ([[vip]])", addresses.join(", "))),
@@ -130,11 +130,7 @@ impl Identity {
     /// Chooses the worker's user: its own account when the parent is root and may switch (and still signal it
     /// afterwards). The note says why not, for one log line.
     pub fn for_worker(user: Option<&str>, held: Capabilities) -> Result<(Identity, Option<String>), UnknownUser> {
-        let account = match user {
-            Some(name) => Some(User::from_name(name).ok().flatten().ok_or_else(|| UnknownUser(name.to_owned()))?),
-            None => User::from_name(DEFAULT_ACCOUNT).ok().flatten(),
-        };
-        let (uid, gid) = account.map_or((NOBODY, NOBODY), |account| (account.uid.as_raw(), account.gid.as_raw()));
+        let (uid, gid) = account(user, DEFAULT_ACCOUNT)?;
         if !Uid::effective().is_root() {
             let note = user.map(|name| format!("not root: the worker keeps this user instead of {name}"));
             return Ok((Identity::Keep, note));
@@ -150,6 +146,15 @@ impl Identity {
         }
         Ok((Identity::Switch { uid, gid }, None))
     }
+}
+
+/// Ids of the named account, else of the default one, else those of nobody.
+pub(super) fn account(user: Option<&str>, default: &str) -> Result<(u32, u32), UnknownUser> {
+    let account = match user {
+        Some(name) => Some(User::from_name(name).ok().flatten().ok_or_else(|| UnknownUser(name.to_owned()))?),
+        None => User::from_name(default).ok().flatten(),
+    };
+    Ok(account.map_or((NOBODY, NOBODY), |account| (account.uid.as_raw(), account.gid.as_raw())))
 }
 
 /// Gives up every privilege of the calling, single-threaded process for good: user, groups, capabilities including the
@@ -200,7 +205,7 @@ pub(super) fn limit_capabilities(kept: Option<Capability>) -> Result<(), Errno> 
 }
 
 /// Whether a user namespace maps `id`. Without the file there are no user namespaces and everything is.
-fn is_mapped(path: &str, id: u32) -> bool {
+pub(super) fn is_mapped(path: &str, id: u32) -> bool {
     let Ok(map) = fs::read_to_string(path) else { return true };
     map.lines().any(|line| {
         let mut fields = line.split_whitespace().map(|field| field.parse::<u64>().unwrap_or(0));

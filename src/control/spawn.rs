@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{OpenOptionsExt, fchown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// Variables that change how the worker prints, and nothing else, pass; the rest of the environment (secrets among it)
 /// does not.
@@ -39,12 +39,13 @@ impl Process {
         command.envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         // SAFETY: the closure only makes system calls; no allocation, no locks.
         unsafe { command.pre_exec(move || before_exec(channel_fd, is_root)) };
-        let child = command.spawn()?;
+        Process::adopt(&command.spawn()?)
+    }
+
+    /// A child that was just started and that nobody else reaps.
+    pub fn adopt(child: &Child) -> io::Result<Process> {
         let pid = Pid::from_raw(child.id() as libc::pid_t);
-        // SAFETY: pidfd_open takes two numbers and gives a new descriptor (close-on-exec by definition).
-        let pidfd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
-        // SAFETY: as above; nobody else owns it.
-        Ok(Process { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd as RawFd) } })
+        Ok(Process { pid, pidfd: open_pidfd(pid)? })
     }
 
     pub fn pid(&self) -> Pid {
@@ -69,6 +70,14 @@ impl Process {
             Err(_) => Some(Exit::Unknown),
         }
     }
+}
+
+/// Readable once the process, anybody's, has exited. The caller knows that the number still means the one it means.
+pub fn open_pidfd(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two numbers and gives a new descriptor (close-on-exec by definition).
+    let pidfd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
+    // SAFETY: as above; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(pidfd as RawFd) })
 }
 
 /// How a process ended.

@@ -182,7 +182,7 @@ impl Succession {
         let holdings: Vec<Holding> = settings
             .routers
             .iter()
-            .flat_map(|router| &router.addresses)
+            .flat_map(|router| router.held())
             .map(|network| Holding { network: IpNet::from(network.addr()), leaves_route_alone: false })
             .collect();
         let mut sysctls = Vec::new();
@@ -298,7 +298,7 @@ fn moves(settings: &Settings) -> io::Result<Vec<Move>> {
     let mut moves = Vec::new();
     for router in &settings.routers {
         let interface = netlink.interface(&router.interface)?.ok_or(io::ErrorKind::NotFound)?;
-        moves.extend(router.addresses.iter().map(|network| Move { address: network.addr(), mac: interface.mac }));
+        moves.extend(router.held().map(|network| Move { address: network.addr(), mac: interface.mac }));
     }
     Ok(moves)
 }
@@ -309,7 +309,7 @@ fn forwarders(settings: &Settings, moves: &[Move]) -> io::Result<Vec<Forwarder>>
     let mut wanted: BTreeMap<u32, ([u8; 6], Vec<IpAddr>)> = BTreeMap::new();
     for wish in moves {
         let is_ours = |router: &&crate::config::settings::VirtualRouter| {
-            router.addresses.iter().any(|network| network.addr() == wish.address)
+            router.held().any(|network| network.addr() == wish.address)
         };
         let unknown =
             || io::Error::other(format!("{} is in no [[vip]] here: both nodes need the same file", wish.address));

@@ -12,7 +12,7 @@ use crate::config::settings::{AccessLog, Settings};
 use crate::control::admin::{Admin, AdminError, Ticket};
 use crate::control::clock;
 use crate::control::entry::{Orders, cores_by_memory_lock};
-use crate::control::ha::{Pair, PairError, held_addresses, word};
+use crate::control::ha::{Pair, PairError, What, held_addresses, word};
 use crate::control::handover::Input;
 use crate::control::listeners::{BindError, Listeners};
 use crate::control::notify::Notify;
@@ -21,6 +21,7 @@ use crate::control::signals::{Signals, Wish};
 use crate::control::spawn;
 use crate::control::status::Transition;
 use crate::control::succession::Succession;
+use crate::control::track::Tracks;
 use crate::control::view::View;
 use crate::control::worker::{Equipment, Worker};
 use crate::serve::parent::{Order, Report};
@@ -62,6 +63,8 @@ pub enum RunError {
     Bind(Vec<BindError>),
     Pair(PairError),
     Page(SharedError),
+    /// The thread of the trackers.
+    Tracks(std::io::Error),
     System {
         operation: &'static str,
         error: Errno,
@@ -91,6 +94,7 @@ struct Supervisor {
     /// `None` without virtual routers and until the first worker is ready.
     pair: Option<Pair>,
     speaker_retry_at: Time,
+    tracks: Tracks,
     succession: Succession,
     admin: Admin,
     waiting: Vec<Waiting>,
@@ -140,6 +144,7 @@ impl Supervisor {
         let view = Arc::new(view);
         let notify = Notify::from_environment();
         let succession = Succession::new(&settings).map_err(RunError::Page)?;
+        let tracks = Tracks::start(&settings, Arc::clone(&view)).map_err(RunError::Tracks)?;
         Ok(Supervisor {
             settings,
             bundle,
@@ -155,6 +160,7 @@ impl Supervisor {
             view,
             pair: None,
             speaker_retry_at: now,
+            tracks,
             succession,
             admin,
             waiting: Vec::new(),
@@ -183,6 +189,7 @@ impl Supervisor {
                 return Ok(reason);
             }
             self.watch_worker(now)?;
+            self.watch_tracks();
             self.watch_pair(now);
             self.obey_admin(now);
             self.obey_time(now);
@@ -284,8 +291,12 @@ impl Supervisor {
             return Ok(());
         }
         self.speaker_retry_at = now.plus(SPEAKER_RETRY);
-        self.pair = Some(Pair::start(&self.settings, Arc::clone(&self.view))?);
+        self.pair = Some(Pair::start(&self.settings, Arc::clone(&self.view), self.tracks.board())?);
         Ok(())
+    }
+
+    fn watch_tracks(&mut self) {
+        let _changes = self.tracks.changes();
     }
 
     fn watch_pair(&mut self, now: Time) {
@@ -296,11 +307,12 @@ impl Supervisor {
         let mut has_moved = false;
         for happened in events {
             let Some(router) = self.settings.routers.get(happened.index) else { continue };
-            match happened.event {
+            let What::Event(event) = happened.what else { continue };
+            match event {
                 Event::Transition { from, to, reason } => {
                     has_moved = true;
                     if to == State::Active {
-                        let addresses: Vec<IpAddr> = router.addresses.iter().map(|network| network.addr()).collect();
+                        let addresses: Vec<IpAddr> = router.held().map(|network| network.addr()).collect();
                         self.succession.took_over(&addresses, reason == Reason::ActiveDown);
                     }
                     let router = router.name.clone();
@@ -382,7 +394,7 @@ impl Supervisor {
             // Rounded up: waking a moment early would only spin until the deadline.
             Some(at) => PollTimeout::try_from(at.since(now) + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX),
         };
-        let readable = [Some(self.signals.as_fd()), self.pair.as_ref().map(AsFd::as_fd)];
+        let readable = [Some(self.signals.as_fd()), Some(self.tracks.as_fd()), self.pair.as_ref().map(AsFd::as_fd)];
         let readable = readable.into_iter().flatten().chain(self.worker.descriptors());
         let mut interests: Vec<PollFd> = readable.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         interests.extend(self.admin.interests().map(|(fd, events)| PollFd::new(fd, events)));
@@ -407,6 +419,7 @@ impl fmt::Display for RunError {
             }
             RunError::Pair(error) => error.fmt(f),
             RunError::Page(error) => write!(f, "shared page: {error}"),
+            RunError::Tracks(error) => write!(f, "cannot start the trackers: {error}"),
             RunError::System { operation, error } => write!(f, "{operation}: {error}"),
         }
     }
@@ -418,6 +431,7 @@ impl std::error::Error for RunError {
             RunError::Admin(error) => Some(error),
             RunError::Pair(error) => Some(error),
             RunError::Page(error) => Some(error),
+            RunError::Tracks(error) => Some(error),
             RunError::System { error, .. } => Some(error),
             RunError::Privileges(_) | RunError::User(_) | RunError::Bind(_) => None,
         }

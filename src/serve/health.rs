@@ -90,6 +90,11 @@ fn summarize(shared: &Shared) {
         all += pool.servers.len();
         usable += pool.servers.iter().filter(|server| health::is_usable(state(server), pool_state)).count();
     }
+    shared.page.note_pools(snapshot.pools.iter().map(|pool| {
+        let pool_state = pool_state(pool);
+        let usable = pool.servers.iter().filter(|server| health::is_usable(state(server), pool_state)).count();
+        (pool.settings.name.as_str(), usable as u32, pool.servers.len() as u32)
+    }));
     shared.page.summary.servers.store(all as u32, Relaxed);
     shared.page.summary.usable_servers.store(usable as u32, Relaxed);
 }

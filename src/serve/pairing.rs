@@ -47,7 +47,7 @@ impl Pairing {
         let writer = Writer::new(SharedTable::open(table)?);
         let owner = Arc::new(Relay { reporter });
         let link = Link::start(settings_of_link, TcpListener::from(listener), Arc::clone(&journal), writer, owner)?;
-        let addresses = settings.routers.iter().flat_map(|router| &router.addresses).map(|network| network.addr());
+        let addresses = settings.routers.iter().flat_map(|router| router.held()).map(|network| network.addr());
         Ok(Pairing { link: Arc::new(link), journal, virtual_addresses: Arc::new(addresses.collect()) })
     }
 

@@ -104,6 +104,13 @@ impl Authenticator {
         is_sound.then_some(Authenticator { keys, mode, freshness, last_sent: Stamp(0), senders: Vec::new() })
     }
 
+    /// Takes the keys and rules of another one, and keeps what it has seen.
+    pub fn adopt(&mut self, rules: &Authenticator) {
+        self.keys.clone_from(&rules.keys);
+        self.mode = rules.mode;
+        self.freshness = rules.freshness;
+    }
+
     /// The trailer to append to our own message; `None` if we send none. Each has a newer stamp than the one before,
     /// whatever the clock does.
     pub fn sign(&mut self, utc: Utc, signed: Signed<'_>) -> Option<[u8; TRAILER_BYTES]> {
@@ -198,6 +205,13 @@ impl Key {
         hmac.update(head);
         hmac.update(&[0; TAG_BYTES]);
         hmac
+    }
+}
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        self.secret.fill(0);
+        std::hint::black_box(&mut self.secret);
     }
 }
 

@@ -53,6 +53,15 @@ impl Vrid {
 impl Priority {
     pub const RELEASE: Priority = Priority(0);
     pub const OWNER: Priority = Priority(255);
+
+    /// With a weight added, kept within what a Backup may have. The owner's is not moved.
+    pub fn moved_by(self, weight: i16) -> Priority {
+        if self == Priority::OWNER || weight == 0 {
+            return self;
+        }
+        let moved = i16::from(self.0).saturating_add(weight).clamp(1, 254);
+        Priority(u8::try_from(moved).unwrap_or(self.0))
+    }
 }
 
 impl std::fmt::Display for Priority {
@@ -101,4 +110,21 @@ const SECOND: Centis = Centis(100);
 /// `down_adverts * interval + skew` (RFC 9568 §6.1 with its 3 as a parameter).
 pub fn active_down_interval(priority: Priority, interval: Centis, down_adverts: u8) -> Duration {
     interval.duration() * u32::from(down_adverts) + skew_time(priority, interval)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_weight_moves_a_priority_within_1_to_254_but_never_the_owners() {
+        #[rustfmt::skip]
+        let rows = [
+            (100, 0, 100), (100, 20, 120), (100, -20, 80), (100, 200, 254), (100, -200, 1), (254, 1, 254), (1, -1, 1),
+            (255, -100, 255), (255, 100, 255), (100, i16::MAX, 254), (100, i16::MIN, 1),
+        ];
+        for (priority, weight, moved) in rows {
+            assert_eq!(Priority(priority).moved_by(weight), Priority(moved), "{priority} {weight:+}");
+        }
+    }
 }

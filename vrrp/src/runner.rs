@@ -10,19 +10,22 @@ mod rounds;
 mod station;
 mod sync;
 
+pub use crate::alarm::{Alarm, Alarms};
 use crate::authentication::{Authenticator, Freshness, Key, Mode};
 use crate::link::LinkError;
+pub use crate::link::VirtualMac;
 use crate::link::linux::netlink::{Monitor, Netlink};
 use crate::link::linux::{Attachment, LinuxLink};
 use crate::link::linux::{may_open_raw_sockets, realtime};
+pub use crate::machine::Announcing;
 use crate::machine::{Event, Health, Settings, State};
-use crate::packet::{Checksum, ChecksumChoice, Dialect, Peers};
+use crate::packet::{Checksum, ChecksumChoice, Dialect};
 use crate::params::{Priority, Time};
 use ipnet::IpNet;
 use journal::Journal;
 use mailbox::Mailbox;
 use rounds::Rounds;
-use station::Station;
+use station::{Station, held_addresses, unicast_peers};
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -80,6 +83,10 @@ pub struct Router {
     pub settings: Settings,
     /// With prefix lengths as they are put on the interface.
     pub addresses: Vec<IpNet>,
+    /// Held and announced like `addresses`, but not in adverts; of either family, as many as wanted.
+    pub excluded: Vec<IpNet>,
+    pub virtual_mac: Option<VirtualMac>,
+    pub announcing: Announcing,
     /// The kernel removes the addresses this long after the last refresh (dead-man lease). Whole seconds, >= 2.
     pub lease: Duration,
     pub speech: Speech,
@@ -88,9 +95,20 @@ pub struct Router {
 }
 
 impl Router {
-    /// Multicast, version 3, no authentication, on its own; `settings` come from the same addresses.
+    /// Multicast, version 3, no authentication, on its own, the interface's hardware address; `settings` come from the same addresses.
     pub fn new(name: String, interface: String, settings: Settings, addresses: Vec<IpNet>, lease: Duration) -> Router {
-        Router { name, interface, settings, addresses, lease, speech: Speech::default(), sync_group: None }
+        Router {
+            name,
+            interface,
+            settings,
+            addresses,
+            excluded: Vec::new(),
+            virtual_mac: None,
+            announcing: Announcing::default(),
+            lease,
+            speech: Speech::default(),
+            sync_group: None,
+        }
     }
 }
 
@@ -151,8 +169,28 @@ pub trait Host: Send {
     fn watch(&self, into: &mut Vec<RawFd>);
     /// A cheap look at what this node is able to do; called every 20 ms and when a watched descriptor is readable.
     fn health(&mut self, now: Time) -> Health;
+    /// What router number `index` with this name is able to do, given the answer just given for the whole node; asked
+    /// for every router after each `health`.
+    fn ability(&mut self, _index: usize, _router: &str, of_node: Health) -> Ability {
+        Ability { health: of_node, weight: 0 }
+    }
     /// Something happened to router number `index` of the list given at start or by the last reload.
     fn report(&mut self, index: usize, event: &Event);
+}
+
+/// What a router may do, by its owner's judgement. A fault ([`Health::Unable`]) beats every priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ability {
+    pub health: Health,
+    /// Added to the configured priority; the sum stays within 1..=254, and the owner (255) is never moved.
+    pub weight: i16,
+}
+
+impl Default for Ability {
+    /// Of an owner that has not been asked.
+    fn default() -> Ability {
+        Ability { health: Health::Able, weight: 0 }
+    }
 }
 
 /// Orders to a running speaker.
@@ -161,7 +199,8 @@ pub enum Command {
     /// All routers, planned.
     HandOver,
     Resume,
-    /// Replace the set of routers; those with unchanged settings do not move.
+    /// Replace the set of routers; those that were there before (by interface, VRID, family and version) follow their
+    /// new settings without moving.
     Reload(Vec<Router>),
     /// Release everything and end the thread, within 1.5 s.
     Shutdown,
@@ -214,6 +253,7 @@ pub struct RouterStatus {
     pub health: Health,
     /// The Active's address and priority as last heard, if it is not us.
     pub active_peer: Option<(IpAddr, Priority)>,
+    pub alarms: Alarms,
     pub counters: Counters,
 }
 
@@ -245,6 +285,9 @@ pub struct Counters {
     pub lease_refreshes: u64,
     /// Refused additions, removals and renewals of addresses.
     pub address_errors: u64,
+    /// How often this node stood still so long that a peer may have taken over, and the longest time.
+    pub stalls: u64,
+    pub longest_stall: Duration,
 }
 
 /// Received datagrams that were dropped, by reason.
@@ -324,17 +367,15 @@ fn check_capabilities() -> Result<(), StartError> {
 /// Leases are renewed one step below the adverts.
 fn open_station(router: Router, realtime_priority: Option<u8>) -> Result<Station<LinuxLink>, LinkError> {
     let renewal_priority = realtime_priority.map(|priority| priority.saturating_sub(1).max(1));
-    let peers = match &router.speech.dialect.peers {
-        Peers::Multicast => Vec::new(),
-        Peers::Unicast(peers) => peers.iter().map(|peer| peer.address).collect(),
-    };
     let link = LinuxLink::open(Attachment {
         interface: router.interface.clone(),
+        vrid: router.settings.vrid,
         family: router.settings.family,
-        addresses: router.addresses.clone(),
+        addresses: held_addresses(&router),
+        virtual_mac: router.virtual_mac.clone(),
         lease: router.lease,
         is_owner: router.settings.priority == Priority::OWNER,
-        peers,
+        peers: unicast_peers(&router.speech),
         source: router.speech.source,
         renewal_priority,
     })?;

@@ -6,7 +6,7 @@ mod wire;
 use lyre_vrrp::machine::{Event, Health, Preempt, Settings, State};
 use lyre_vrrp::packet::Family;
 use lyre_vrrp::params::{Centis, Priority, Time, Version, Vrid};
-use lyre_vrrp::runner::{Command, Handle, Host, Options, Router, Speaker, Speech, StartError};
+use lyre_vrrp::runner::{Ability, Command, Handle, Host, Options, Router, Speaker, StartError};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -61,15 +61,13 @@ fn router(name: &str, vrid: u8, priority: u8) -> Router {
         preempt: Preempt::Never,
         addresses: vec![address.parse().unwrap()],
     };
-    Router {
-        name: name.to_owned(),
-        interface: "eth0".to_owned(),
+    Router::new(
+        name.to_owned(),
+        "eth0".to_owned(),
         settings,
-        addresses: vec![format!("{address}/24").parse().unwrap()],
-        lease: Duration::from_secs(3),
-        speech: Speech::default(),
-        sync_group: None,
-    }
+        vec![format!("{address}/24").parse().unwrap()],
+        Duration::from_secs(3),
+    )
 }
 
 fn start(node: &Node, routers: Vec<Router>, owner: Owner) -> Handle {
@@ -111,6 +109,46 @@ fn a_watched_descriptor_is_heeded_at_once_and_does_not_make_the_thread_spin() {
             .collect();
         delays.sort();
         assert!(delays[4] < Duration::from_millis(8), "the periodic look comes after 10 ms on average: {delays:?}");
+    });
+}
+
+/// An owner that thinks otherwise of the router named `two`.
+struct Partial(Arc<Mutex<Ability>>);
+
+impl Host for Partial {
+    fn watch(&self, _: &mut Vec<RawFd>) {}
+
+    fn health(&mut self, _: Time) -> Health {
+        Health::Able
+    }
+
+    fn ability(&mut self, index: usize, router: &str, of_node: Health) -> Ability {
+        assert_eq!(router, ["one", "two"][index]);
+        if router == "two" { *self.0.lock().unwrap() } else { Ability { health: of_node, weight: 0 } }
+    }
+
+    fn report(&mut self, _: usize, _: &Event) {}
+}
+
+#[test]
+fn what_the_owner_says_of_one_router_moves_that_one_only() {
+    on_a_lan("what_the_owner_says_of_one_router_moves_that_one_only", |lan| {
+        let node = lan.node(1);
+        let said = Arc::new(Mutex::new(Ability::default()));
+        let routers = vec![router("one", 1, 200), router("two", 2, 200)];
+        let host = Box::new(Partial(Arc::clone(&said)));
+        let handle = node.enter(|| Speaker::start(routers, host, Options::default()).unwrap());
+        all_active(&handle);
+        let priorities = || handle.status().iter().map(|status| status.priority.0).collect::<Vec<_>>();
+        *said.lock().unwrap() = Ability { health: Health::Able, weight: -70 };
+        eventually("the weight is advertised", SOON, || priorities() == [200, 130]);
+        handle.command(Command::Reload(vec![router("one", 1, 200), router("two", 2, 190)]));
+        eventually("the weight outlives a reload", SOON, || priorities() == [200, 120]);
+        *said.lock().unwrap() = Ability { health: Health::Unable, weight: -70 };
+        eventually("a fault beats the weight", SOON, || priorities() == [200, 0]);
+        *said.lock().unwrap() = Ability::default();
+        eventually("all is well again", SOON, || priorities() == [200, 190]);
+        end(&handle);
     });
 }
 

@@ -19,8 +19,8 @@ const NODES_MAX: usize = 16;
 
 pub(super) struct Read {
     pub(super) cluster: Cluster,
-    /// Of this node.
-    pub(super) priority: u8,
+    /// Of each node, in their order.
+    pub(super) priorities: Vec<u8>,
 }
 
 struct TypedNode<'a> {
@@ -45,10 +45,10 @@ pub(super) fn read(c: &mut Context, section: Option<Section>) -> Option<Read> {
     let link_port = section.whole(&mut c.f, "link_port", 1..=65_535, u64::from(LINK_PORT));
     let link_port = u16::try_from(link_port).unwrap_or(LINK_PORT);
     section.finish(&mut c.f);
-    let priority = this.and_then(|this| nodes.get(this)).map_or(PRIORITY_FIRST, |typed| typed.priority);
+    let priorities = nodes.iter().map(|typed| typed.priority).collect();
     let nodes = nodes.into_iter().map(|typed| typed.node).collect();
     let secret = secret.unwrap_or(Secret(Vec::new().into()));
-    Some(Read { cluster: Cluster { nodes, this: this.unwrap_or(0), secret, link_port }, priority })
+    Some(Read { cluster: Cluster { nodes, this: this.unwrap_or(0), secret, link_port }, priorities })
 }
 
 fn nodes<'a>(c: &mut Context, list: &Item<'a>) -> Vec<TypedNode<'a>> {

@@ -4,8 +4,11 @@
 mod cluster;
 mod files;
 mod listener;
+mod notify;
 mod tls;
+mod track;
 mod vip;
+mod vips;
 mod web;
 mod worker;
 
@@ -58,6 +61,11 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
     web.check_loops(c, &listeners);
     tls::check_names(c, &certificates, &web.routes);
 
+    let trackers = root.tables(&mut c.f, "track");
+    let trackers = track::read(c, trackers, &routers, &web.pools, !listeners.is_empty());
+    let hooks = root.tables(&mut c.f, "notify");
+    let hooks = notify::read(c, hooks, &routers);
+
     let limits = worker::limits(c, &mut root);
     let timeouts = worker::timeouts(c, &mut root);
     let worker = worker::worker(c, &mut root);
@@ -75,6 +83,8 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
         source: path.to_owned(),
         cluster: cluster.map(|read| read.cluster),
         routers,
+        trackers,
+        hooks,
         listeners,
         certificates: certificates.into_iter().map(|read| read.certificate).collect(),
         pools: web.pools,

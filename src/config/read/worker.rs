@@ -140,7 +140,7 @@ fn body_bytes_max(f: &mut Findings, item: &Item) -> Option<u64> {
     item.size(f, 1..=u64::MAX)
 }
 
-fn user(c: &mut Context, item: &Item) -> Option<String> {
+pub(super) fn user(c: &mut Context, item: &Item) -> Option<String> {
     let name = item.text(&mut c.f)?;
     if !c.host.has_user(name) {
         item.error(&mut c.f, format!("this host has no user {name}"), format!("Make one: useradd --system {name}."));

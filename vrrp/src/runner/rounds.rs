@@ -7,13 +7,13 @@ use super::journal::{Journal, Remark};
 use super::mailbox::Mailbox;
 use super::station::Station;
 use super::sync::SyncGroups;
-use super::{Command, Host, Options, Router, open_station};
+use super::{Ability, Command, Host, Options, Router, open_station};
 use crate::link::Change;
 use crate::link::linux::LinuxLink;
-use crate::link::linux::clock::{now, readable, wait};
+use crate::link::linux::clock::{now, readable, suspended, wait};
 use crate::link::linux::netlink::Monitor;
 use crate::link::linux::realtime::Shortfall;
-use crate::machine::{Event, Health, Input};
+use crate::machine::{Event, Input, State};
 use crate::params::{Priority, Time, skew_time};
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -35,6 +35,9 @@ const STATUS_PERIOD: Duration = Duration::from_millis(100);
 /// How long a shutdown waits for the peer at most, so that the whole of it stays below 1.5 s.
 const LEAVE_MAX: Duration = Duration::from_millis(1400);
 
+/// Shorter ones are the time between the readings of two clocks, and harm nobody.
+const SUSPEND_MIN: Duration = Duration::from_millis(10);
+
 /// Larger than the largest advert, 255 IPv6 addresses.
 const DATAGRAM_BYTES: usize = 8192;
 
@@ -53,13 +56,18 @@ pub(super) struct Rounds {
     /// descriptor that stays readable must not make a real-time thread spin.
     muted: Vec<RawFd>,
     buffer: Vec<u8>,
-    health: Health,
+    /// What the owner last said of each router, in the stations' order.
+    abilities: Vec<Ability>,
     health_at: Time,
     survey_at: Time,
     status_at: Time,
     is_status_stale: bool,
     has_mail: bool,
     leaving: Leaving,
+    /// Whose chore is next.
+    turn: usize,
+    /// For how long the machine has been suspended since it started.
+    suspended: Duration,
 }
 
 /// How far the end has come.
@@ -92,13 +100,15 @@ impl Rounds {
             watched: Vec::with_capacity(16),
             muted: Vec::with_capacity(16),
             buffer: vec![0; DATAGRAM_BYTES],
-            health: Health::Able,
+            abilities: Vec::new(),
             health_at: Time::default(),
             survey_at: Time::default(),
             status_at: Time::default(),
             is_status_stale: true,
             has_mail: true,
             leaving: Leaving::No,
+            turn: 0,
+            suspended: suspended().unwrap_or_default(),
         }
     }
 
@@ -115,7 +125,8 @@ impl Rounds {
 
     /// Runs until a shutdown has been carried out.
     pub(super) fn run(mut self) {
-        self.groups = SyncGroups::form(&mut self.stations, self.health, now());
+        self.abilities = vec![Ability::default(); self.stations.len()];
+        self.groups = SyncGroups::form(&mut self.stations, &self.abilities, now());
         self.ask_health();
         while self.leaving != Leaving::Done {
             self.survey_if_due();
@@ -130,6 +141,7 @@ impl Rounds {
             self.settle_groups();
             self.tick();
             self.settle_groups();
+            self.do_chore();
             self.notice_changes();
             if now() >= self.health_at || !self.muted.is_empty() {
                 self.ask_health();
@@ -138,6 +150,7 @@ impl Rounds {
         self.tell();
         self.is_status_stale = true;
         self.publish();
+        self.stations.iter_mut().for_each(Station::close);
         self.journal.close();
     }
 
@@ -147,7 +160,7 @@ impl Rounds {
         self.descriptors.clear();
         self.descriptors.push(readable(self.monitor.descriptor()));
         self.descriptors.push(readable(self.mailbox.descriptor()));
-        self.descriptors.extend(self.stations.iter().filter_map(Station::descriptor).map(readable));
+        self.descriptors.extend(self.stations.iter().flat_map(Station::descriptors).map(readable));
         let owners_from = self.descriptors.len();
         let is_heeded = |descriptor: &&RawFd| !self.muted.contains(*descriptor);
         self.descriptors.extend(self.watched.iter().filter(is_heeded).copied().map(readable));
@@ -172,6 +185,7 @@ impl Rounds {
     }
 
     fn hear(&mut self) {
+        self.notice_suspend();
         for station in &mut self.stations {
             station.hear(now, &mut self.buffer);
         }
@@ -183,10 +197,30 @@ impl Rounds {
         }
     }
 
+    /// One slice of one router, in turn; then adverts are looked at again.
+    fn do_chore(&mut self) {
+        for _ in 0..self.stations.len() {
+            self.turn = (self.turn + 1) % self.stations.len();
+            if self.stations.get_mut(self.turn).is_some_and(|station| station.do_chore(now())) {
+                return;
+            }
+        }
+    }
+
+    /// CLOCK_MONOTONIC stands still while the machine is suspended; the addresses did not.
+    fn notice_suspend(&mut self) {
+        let Some(total) = suspended() else { return };
+        let slept = total.saturating_sub(self.suspended);
+        if slept >= SUSPEND_MIN {
+            self.suspended = total;
+            self.stations.iter_mut().for_each(|station| station.sleep_unnoticed(now(), slept));
+        }
+    }
+
     /// Not while leaving: then each member lets go for itself.
     fn settle_groups(&mut self) {
         if self.leaving == Leaving::No {
-            self.groups.settle(&mut self.stations, self.health, now());
+            self.groups.settle(&mut self.stations, &self.abilities, now());
         }
     }
 
@@ -195,13 +229,14 @@ impl Rounds {
             return;
         }
         let stations = &mut self.stations;
-        // Each change makes the concerned routers look for themselves, which also tells our own doing from others'.
-        let mut have_worked = true;
+        // Changes make the concerned routers look for themselves, once, which also tells our own doing from others'.
         let drained = self.monitor.drain(|change: Change| {
-            for station in stations.iter_mut().filter(|station| station.is_concerned(&change)) {
-                have_worked &= station.survey(now());
-            }
+            stations.iter_mut().for_each(|station| station.notice(&change));
         });
+        let mut have_worked = true;
+        for station in stations.iter_mut().filter(|station| station.is_survey_due()) {
+            have_worked &= station.survey(now());
+        }
         if !have_worked || drained.is_err() {
             self.survey_at = self.survey_at.min(now().plus(SURVEY_RETRY));
         }
@@ -219,16 +254,28 @@ impl Rounds {
 
     fn ask_health(&mut self) {
         let is_periodic = now() >= self.health_at;
-        let health = self.host.health(now());
-        if health != self.health {
-            self.health = health;
-            for (place, station) in self.stations.iter_mut().enumerate() {
-                station.input(now(), Input::Health(self.groups.health(place, health)));
-            }
-        }
+        self.learn_abilities();
         if is_periodic {
             self.muted.clear();
             self.health_at = now().plus(HEALTH_PERIOD);
+        }
+    }
+
+    /// Asks the owner about every router and hands on what is new.
+    fn learn_abilities(&mut self) {
+        let of_node = self.host.health(now());
+        let known = self.stations.iter_mut().zip(&mut self.abilities);
+        for (place, (station, known)) in known.enumerate() {
+            let ability = self.host.ability(place, station.name(), of_node);
+            let before = std::mem::replace(known, ability);
+            // The weight first: a node that becomes able again must not advertise its old priority.
+            if before.weight != ability.weight {
+                station.weigh(now(), ability.weight);
+            }
+            if before.health != ability.health {
+                station.input(now(), Input::Health(self.groups.health(place, ability.health)));
+            }
+            self.is_status_stale |= before != ability;
         }
     }
 
@@ -279,13 +326,27 @@ impl Rounds {
                 self.journal.note(station.name(), remark);
             }
         }
-        for station in &mut self.stations {
-            station.input(now(), Input::Health(self.health));
+        self.settle_reload();
+        self.is_status_stale = true;
+    }
+
+    /// Tells every router where it stands among the others. Its place may have changed, and a new one knows nothing yet.
+    fn settle_reload(&mut self) {
+        let of_node = self.host.health(now());
+        self.abilities.clear();
+        for (place, station) in self.stations.iter_mut().enumerate() {
+            let ability = self.host.ability(place, station.name(), of_node);
+            station.weigh(now(), ability.weight);
+            if station.state() == State::Initialize {
+                station.input(now(), Input::Health(ability.health));
+            }
+            self.abilities.push(ability);
         }
-        self.groups = SyncGroups::form(&mut self.stations, self.health, now());
+        // Before the groups: a new member that only has not been looked at yet is no faulty one, for which the others
+        // would have to yield.
         self.survey_at = now();
         self.survey_if_due();
-        self.is_status_stale = true;
+        self.groups = SyncGroups::form(&mut self.stations, &self.abilities, now());
     }
 
     /// Offers all addresses to the peers and keeps them meanwhile.

@@ -1,5 +1,6 @@
 //! Applies the ruling of [`crate::group`] to the routers of each sync group.
 
+use super::Ability;
 use super::station::Station;
 use crate::group::{Member, Ruling, rule};
 use crate::link::Link;
@@ -25,11 +26,13 @@ struct SyncGroup {
 
 impl SyncGroups {
     /// Groups by name, and tells every router where it stands.
-    pub(super) fn form<L: Link>(stations: &mut [Station<L>], health: Health, now: Time) -> SyncGroups {
+    pub(super) fn form<L: Link>(stations: &mut [Station<L>], abilities: &[Ability], now: Time) -> SyncGroups {
         let mut groups: Vec<SyncGroup> = Vec::new();
         for (place, station) in stations.iter_mut().enumerate() {
             let Some(name) = station.router().sync_group.clone() else {
+                let ability = abilities.get(place).copied().unwrap_or_default();
                 station.input(now, Input::Consent(true));
+                station.input(now, Input::Health(ability.health));
                 continue;
             };
             match groups.iter_mut().find(|group| group.name == name) {
@@ -42,16 +45,16 @@ impl SyncGroups {
             group.before.clone_from(&group.now);
             group.ruling = rule(&group.before, &group.now);
             group.tell_consent(stations, now);
-            group.tell_health(stations, health, now);
+            group.tell_health(stations, abilities, now);
         }
         SyncGroups(groups)
     }
 
-    /// After anything that was handed to the routers. `health` is the owner's.
-    pub(super) fn settle<L: Link>(&mut self, stations: &mut [Station<L>], health: Health, now: Time) {
+    /// After anything that was handed to the routers. `abilities` are what the owner says of each.
+    pub(super) fn settle<L: Link>(&mut self, stations: &mut [Station<L>], abilities: &[Ability], now: Time) {
         for group in &mut self.0 {
             for _ in 0..TURNS_MAX {
-                if !group.turn(stations, health, now) {
+                if !group.turn(stations, abilities, now) {
                     break;
                 }
             }
@@ -72,7 +75,7 @@ impl SyncGroup {
     }
 
     /// Whether anything had changed.
-    fn turn<L: Link>(&mut self, stations: &mut [Station<L>], health: Health, now: Time) -> bool {
+    fn turn<L: Link>(&mut self, stations: &mut [Station<L>], abilities: &[Ability], now: Time) -> bool {
         self.look(stations);
         if self.now == self.before {
             return false;
@@ -81,7 +84,7 @@ impl SyncGroup {
         std::mem::swap(&mut self.before, &mut self.now);
         let last = std::mem::replace(&mut self.ruling, ruling);
         if ruling.is_faulty != last.is_faulty {
-            self.tell_health(stations, health, now);
+            self.tell_health(stations, abilities, now);
         }
         if ruling.consent != last.consent {
             self.tell_consent(stations, now);
@@ -105,9 +108,14 @@ impl SyncGroup {
         self.each(stations, |member| member.input(now, Input::Consent(self.ruling.consent)));
     }
 
-    fn tell_health<L: Link>(&self, stations: &mut [Station<L>], of_owner: Health, now: Time) {
-        let health = if self.ruling.is_faulty { Health::Unable } else { of_owner };
-        self.each(stations, |member| member.input(now, Input::Health(health)));
+    fn tell_health<L: Link>(&self, stations: &mut [Station<L>], abilities: &[Ability], now: Time) {
+        for place in &self.places {
+            let of_owner = abilities.get(*place).copied().unwrap_or_default().health;
+            let health = if self.ruling.is_faulty { Health::Unable } else { of_owner };
+            if let Some(member) = stations.get_mut(*place) {
+                member.input(now, Input::Health(health));
+            }
+        }
     }
 
     fn each<L: Link>(&self, stations: &mut [Station<L>], mut tell: impl FnMut(&mut Station<L>)) {

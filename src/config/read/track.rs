@@ -1,0 +1,393 @@
+//! `[[track]]`: what a node must be able to do to hold the addresses.
+
+use super::{Context, vips, worker};
+use crate::config::file::{Item, Section};
+use crate::config::names;
+use crate::config::settings::track::{Command, Effect, FileMode, HttpCheck, ProcessMatch, Tracker, TrackerKind};
+use crate::config::settings::{Pool, VirtualRouter};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::time::Duration;
+
+const MS: Duration = Duration::from_millis(1);
+const S: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Each may be a process of its own every second.
+const TRACKERS_MAX: usize = 64;
+
+/// The tracker that is there without being written.
+const BUILT_IN: &str = "proxy";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Link,
+    Proxy,
+    BackendPool,
+    Gateway,
+    Http,
+    Script,
+    Process,
+    File,
+}
+
+const KINDS: [(&str, Kind); 8] = [
+    ("link", Kind::Link),
+    ("proxy", Kind::Proxy),
+    ("backend_pool", Kind::BackendPool),
+    ("gateway", Kind::Gateway),
+    ("http", Kind::Http),
+    ("script", Kind::Script),
+    ("process", Kind::Process),
+    ("file", Kind::File),
+];
+
+/// `serves`: this node is a proxy at all.
+pub(super) fn read(
+    c: &mut Context,
+    sections: Vec<Section>,
+    routers: &[VirtualRouter],
+    pools: &[Pool],
+    serves: bool,
+) -> Vec<Tracker> {
+    let mut trackers: Vec<Tracker> = Vec::new();
+    // Routers whose `proxy` tracker is written out, be it turned off.
+    let mut spoken_for: Vec<String> = Vec::new();
+    for (index, section) in sections.into_iter().enumerate() {
+        let place = section.place.clone();
+        if index == TRACKERS_MAX {
+            c.f.error(&place, format!("there are more than {TRACKERS_MAX} trackers"), "");
+        }
+        let Some((tracker, is_enabled)) = tracker(c, section, routers, pools, &trackers) else { continue };
+        if tracker.kind == TrackerKind::Proxy {
+            if let Some(twice) = tracker.routers.iter().find(|router| spoken_for.contains(router)) {
+                let message = format!("another tracker of kind proxy speaks about {twice} already");
+                c.f.error(&place, message, "Limit each of them with vips.");
+            }
+            spoken_for.extend(tracker.routers.iter().cloned());
+        }
+        if is_enabled {
+            trackers.push(tracker);
+        }
+    }
+    let rest: Vec<String> =
+        routers.iter().map(|router| router.name.clone()).filter(|name| !spoken_for.contains(name)).collect();
+    if serves && !rest.is_empty() {
+        trackers.insert(0, built_in(rest, &trackers));
+    }
+    trackers
+}
+
+fn built_in(routers: Vec<String>, others: &[Tracker]) -> Tracker {
+    let is_taken = others.iter().any(|other| other.name == BUILT_IN);
+    let name = if is_taken { format!("{BUILT_IN}-built-in") } else { BUILT_IN.to_owned() };
+    Tracker {
+        name,
+        kind: TrackerKind::Proxy,
+        routers,
+        effect: Effect::Fault,
+        is_inverted: false,
+        rise: 1,
+        fall: 1,
+        interval: S,
+        timeout: S,
+        up_delay: Duration::ZERO,
+        down_delay: Duration::ZERO,
+    }
+}
+
+fn tracker(
+    c: &mut Context,
+    mut section: Section,
+    routers: &[VirtualRouter],
+    pools: &[Pool],
+    before: &[Tracker],
+) -> Option<(Tracker, bool)> {
+    let name = section.required(&mut c.f, "name", "Write name = \"uplink\".");
+    let kind = section.required(&mut c.f, "kind", "Write kind = \"gateway\", or another of docs/configuration.md.");
+    let typed_kind = kind.and_then(|item| item.choice(&mut c.f, &KINDS));
+    let routers = vips::read(c, &mut section, routers);
+    let effect = section.optional("weight").and_then(|item| weight(c, &item)).map_or(Effect::Fault, Effect::Weight);
+    let is_inverted = section.optional("invert").and_then(|item| item.flag(&mut c.f)).unwrap_or(false);
+    let is_enabled = section.optional("enabled").and_then(|item| item.flag(&mut c.f)).unwrap_or(true);
+    // Without a kind nobody knows which keys there may be.
+    let kind = typed_kind?;
+    let times = times(c, &mut section, kind);
+    let kind = match kind {
+        Kind::Link => link(c, &mut section),
+        Kind::Proxy => Some(TrackerKind::Proxy),
+        Kind::BackendPool => backend_pool(c, &mut section, pools),
+        Kind::Gateway => gateway(c, &mut section),
+        Kind::Http => http(c, &mut section).map(TrackerKind::Http),
+        Kind::Script => script(c, &mut section),
+        Kind::Process => process(c, &mut section),
+        Kind::File => file(c, &mut section),
+    };
+    section.finish(&mut c.f);
+    let name = name.and_then(|item| tracker_name(c, &item, before));
+    let Times { rise, fall, interval, timeout, up_delay, down_delay } = times;
+    let tracker = Tracker {
+        name: name?,
+        kind: kind?,
+        routers,
+        effect,
+        is_inverted,
+        rise,
+        fall,
+        interval,
+        timeout,
+        up_delay,
+        down_delay,
+    };
+    Some((tracker, is_enabled))
+}
+
+fn tracker_name(c: &mut Context, item: &Item, before: &[Tracker]) -> Option<String> {
+    let name = item.text(&mut c.f)?;
+    if !names::is_given_name(name) {
+        let hint = "Use 1 to 63 letters, digits, hyphens, dots and underscores, a letter or digit first.";
+        item.error(&mut c.f, format!("{name:?} is no name"), hint);
+        return None;
+    }
+    if before.iter().any(|other| other.name == name) {
+        item.error(&mut c.f, format!("two trackers are named {name}"), "");
+    }
+    Some(name.to_owned())
+}
+
+fn weight(c: &mut Context, item: &Item) -> Option<i16> {
+    let weight = item.integer(&mut c.f, -253..=253)?;
+    if weight == 0 {
+        item.error(&mut c.f, "0 would change nothing", "Remove the line: then a bad tracker is a fault.");
+        return None;
+    }
+    i16::try_from(weight).ok()
+}
+
+struct Times {
+    rise: u32,
+    fall: u32,
+    interval: Duration,
+    timeout: Duration,
+    up_delay: Duration,
+    down_delay: Duration,
+}
+
+/// Polled kinds have counts, those that are told of changes have delays; the keys of the others are unknown.
+fn times(c: &mut Context, section: &mut Section, kind: Kind) -> Times {
+    let f = &mut c.f;
+    let mut times =
+        Times { rise: 1, fall: 1, interval: S, timeout: S, up_delay: Duration::ZERO, down_delay: Duration::ZERO };
+    match kind {
+        Kind::Proxy => {}
+        Kind::Link | Kind::Process | Kind::File => {
+            times.up_delay = section.duration(f, "up_delay", Duration::ZERO..=HOUR, Duration::ZERO);
+            times.down_delay = section.duration(f, "down_delay", Duration::ZERO..=HOUR, Duration::ZERO);
+        }
+        Kind::BackendPool | Kind::Gateway | Kind::Http | Kind::Script => {
+            let (rise, fall) = if matches!(kind, Kind::Gateway | Kind::Http) { (2, 3) } else { (1, 1) };
+            let interval = if kind == Kind::BackendPool { 100 * MS } else { S };
+            times.rise = section.count(f, "rise", 1..=255, rise);
+            times.fall = section.count(f, "fall", 1..=255, fall);
+            times.interval = section.duration(f, "interval", 50 * MS..=HOUR, interval);
+            times.timeout = match kind {
+                Kind::BackendPool => times.interval,
+                _ => section.duration(f, "timeout", 10 * MS..=HOUR, times.interval),
+            };
+        }
+    }
+    times
+}
+
+fn link(c: &mut Context, section: &mut Section) -> Option<TrackerKind> {
+    let item = section.required(&mut c.f, "interface", "Write interface = \"eth1\".")?;
+    let interface = interface_name(c, &item)?;
+    Some(TrackerKind::Link { interface })
+}
+
+/// IFNAMSIZ, and what ip(8) refuses.
+fn interface_name(c: &mut Context, item: &Item) -> Option<String> {
+    let name = item.text(&mut c.f)?;
+    if name.len() > 15 || name.contains(['/', ' ']) || name.chars().any(char::is_control) {
+        item.error(&mut c.f, format!("{name:?} is no name of an interface"), "");
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+fn backend_pool(c: &mut Context, section: &mut Section, pools: &[Pool]) -> Option<TrackerKind> {
+    let item = section.required(&mut c.f, "pool", "Write pool = \"web\".");
+    let min_item = section.optional("min");
+    let min = min_item.as_ref().and_then(|item| item.whole(&mut c.f, 1..=1_000)).unwrap_or(1);
+    let item = item?;
+    let name = item.text(&mut c.f)?;
+    let Some(pool) = pools.iter().find(|pool| pool.name == name) else {
+        let known: Vec<&str> = pools.iter().map(|pool| pool.name.as_str()).collect();
+        let hint = if known.is_empty() { String::new() } else { format!("There is {}.", known.join(", ")) };
+        item.error(&mut c.f, format!("there is no pool {name}"), hint);
+        return None;
+    };
+    if let (Some(item), true) = (min_item, min > pool.servers.len() as u64) {
+        item.error(&mut c.f, format!("pool {name} has {} servers only", pool.servers.len()), "");
+    }
+    Some(TrackerKind::BackendPool { pool: name.to_owned(), min: u32::try_from(min).unwrap_or(1) })
+}
+
+fn gateway(c: &mut Context, section: &mut Section) -> Option<TrackerKind> {
+    let item = section.required(&mut c.f, "address", "Write address = \"192.0.2.1\", the router's.");
+    let interface = section.optional("interface");
+    let interface = interface.map(|item| interface_name(c, &item));
+    let item = item?;
+    let text = item.text(&mut c.f)?;
+    let Ok(address) = text.parse::<IpAddr>() else {
+        item.error(&mut c.f, format!("{text:?} is no IP address"), "Write address = \"192.0.2.1\", the router's.");
+        return None;
+    };
+    if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+        item.error(&mut c.f, format!("{address} is no address of a gateway"), "");
+        return None;
+    }
+    if let Some(typed) = interface {
+        return Some(TrackerKind::Gateway { address, interface: typed? });
+    }
+    let holds = |own: &&ipnet::IpNet| own.contains(&address) && own.prefix_len() > 0;
+    let found = c.host.interfaces().iter().find(|known| known.addresses.iter().any(|own| holds(&own)));
+    match found.map(|known| known.name.clone()) {
+        Some(interface) => Some(TrackerKind::Gateway { address, interface }),
+        None => {
+            let message = format!("no interface of this host is in a network with {address}");
+            item.error(&mut c.f, message, "Correct it, or write interface = \"eth0\".");
+            None
+        }
+    }
+}
+
+fn http(c: &mut Context, section: &mut Section) -> Option<HttpCheck> {
+    let hint = "Write url = \"http://127.0.0.1:8080/health\".";
+    let url = section.required(&mut c.f, "url", hint);
+    let status = section.optional("status");
+    let host = section.optional("host");
+    let status = status.map_or(Some(200..=399), |item| status_range(c, &item));
+    let host = host.map(|item| item.text(&mut c.f).map(str::to_owned));
+    let item = url?;
+    let text = item.text(&mut c.f)?;
+    let Some(rest) = text.strip_prefix("http://") else {
+        let message = if text.starts_with("https://") { "https is not asked by trackers" } else { "is no http:// URL" };
+        item.error(&mut c.f, format!("{text:?}: {message}"), hint);
+        return None;
+    };
+    let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
+    let with_port =
+        if authority.parse::<SocketAddr>().is_ok() { authority.to_owned() } else { format!("{authority}:80") };
+    let address = match names::endpoint(&with_port, 80) {
+        Ok(address) => address,
+        Err((message, hint)) => {
+            item.error(&mut c.f, message, hint);
+            return None;
+        }
+    };
+    let host = host.unwrap_or_else(|| Some(authority.to_owned()))?;
+    let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_plain(path) || !is_plain(&host) {
+        item.error(&mut c.f, "has white space, or letters outside ASCII", "Percent-encode them.");
+        return None;
+    }
+    Some(HttpCheck { address, path: path.to_owned(), host, status: status? })
+}
+
+/// `"200"` or `"200-399"`
+fn status_range(c: &mut Context, item: &Item) -> Option<RangeInclusive<u16>> {
+    let text = item.text(&mut c.f)?;
+    let (low, high) = text.split_once('-').unwrap_or((text, text));
+    let code = |text: &str| text.trim().parse::<u16>().ok().filter(|code| (100..=599).contains(code));
+    match (code(low), code(high)) {
+        (Some(low), Some(high)) if low <= high => Some(low..=high),
+        _ => {
+            item.error(&mut c.f, format!("{text:?} is no range of HTTP statuses"), "Write status = \"200-399\".");
+            None
+        }
+    }
+}
+
+fn script(c: &mut Context, section: &mut Section) -> Option<TrackerKind> {
+    let item = section.required(&mut c.f, "command", "Write command = \"/usr/local/bin/check.sh\".");
+    let user = section.optional("user").and_then(|item| worker::user(c, &item));
+    let command = item.and_then(|item| command(c, &item))?;
+    Some(TrackerKind::Script { command, user })
+}
+
+/// A path, or a list of path and arguments.
+pub(super) fn command(c: &mut Context, item: &Item) -> Option<Command> {
+    let mut words = match item.is_text() {
+        true => vec![item.text(&mut c.f)?.to_owned()],
+        false => {
+            let list = item.filled_list(&mut c.f, "Write command = [\"/usr/local/bin/check.sh\", \"argument\"].");
+            list.iter().map(|item| item.any_text(&mut c.f).map(str::to_owned)).collect::<Option<Vec<_>>>()?
+        }
+    };
+    if words.iter().any(|word| word.contains('\0')) {
+        item.error(&mut c.f, "has a zero byte", "");
+        return None;
+    }
+    if words.is_empty() {
+        return None;
+    }
+    let program = words.remove(0);
+    if !program.contains('/') {
+        item.error(
+            &mut c.f,
+            format!("{program:?} is no path"),
+            format!("Write \"/usr/bin/{program}\"; PATH is not searched."),
+        );
+        return None;
+    }
+    if item.is_text() && program.contains(' ') {
+        let list: Vec<String> = program.split_whitespace().map(|word| format!("{word:?}")).collect();
+        let hint = format!("There is no shell: write [{}] if these are arguments.", list.join(", "));
+        item.warning(&mut c.f, "the path has white space", hint);
+    }
+    Some(Command { program: absolute(c, &program), arguments: words })
+}
+
+/// Relative to the directory of lyre.toml.
+pub(super) fn absolute(c: &Context, path: &str) -> std::path::PathBuf {
+    let joined = c.base.join(path);
+    std::path::absolute(&joined).unwrap_or_else(|_| Path::new("/").join(joined))
+}
+
+fn process(c: &mut Context, section: &mut Section) -> Option<TrackerKind> {
+    let name = section.optional("process");
+    let line = section.optional("command_line");
+    let min = section.count(&mut c.f, "min", 1..=10_000, 1);
+    let which = match (name, line) {
+        (Some(item), None) => ProcessMatch::Name(item.text(&mut c.f)?.to_owned()),
+        (None, Some(item)) => {
+            let list = item.filled_list(&mut c.f, "Write command_line = [\"/usr/sbin/haproxy\", \"-f\", ...].");
+            let words = list.iter().map(|item| item.any_text(&mut c.f).map(str::to_owned));
+            ProcessMatch::CommandLine(words.collect::<Option<Vec<_>>>()?)
+        }
+        (Some(_), Some(item)) => {
+            item.error(&mut c.f, "there is process too", "Keep one of the two.");
+            return None;
+        }
+        (None, None) => {
+            section.required(&mut c.f, "process", "Write process = \"haproxy\", or command_line.");
+            return None;
+        }
+    };
+    Some(TrackerKind::Process { which, min })
+}
+
+fn file(c: &mut Context, section: &mut Section) -> Option<TrackerKind> {
+    let modes = [("number", FileMode::Number), ("exists", FileMode::Exists), ("absent", FileMode::Absent)];
+    let item = section.required(&mut c.f, "path", "Write path = \"/run/lyre/maintenance\".");
+    let mode = section.choice(&mut c.f, "mode", &modes, FileMode::Number);
+    let item = item?;
+    let path = item.text(&mut c.f)?;
+    if path.ends_with('/') || path.contains('\0') {
+        item.error(&mut c.f, format!("{path:?} is no file"), "");
+        return None;
+    }
+    Some(TrackerKind::File { path: absolute(c, path), mode })
+}
