@@ -73,7 +73,8 @@ fn check(toml: &str) -> Report {
         }
     };
     for vip in array(table.get("vip")) {
-        for address in array(vip.get("addresses")) {
+        let excluded = array(vip.get("excluded_addresses"));
+        for address in array(vip.get("addresses")).into_iter().chain(excluded) {
             let network: ipnet::IpNet = address.as_str().unwrap().parse().unwrap();
             let own = match network {
                 ipnet::IpNet::V4(network) => IpAddr::V4(u32::from(network.broadcast()).wrapping_sub(3).into()),
@@ -81,6 +82,10 @@ fn check(toml: &str) -> Report {
             };
             let name = vip.get("interface").and_then(|name| name.as_str()).unwrap_or("eth0");
             add(name, format!("{own}/{}", network.prefix_len()));
+        }
+        for source in array(vip.get("source")) {
+            let name = vip.get("interface").and_then(|name| name.as_str()).unwrap_or("eth0");
+            add(name, format!("{}/32", source.as_str().unwrap()));
         }
     }
     let nodes = table.get("cluster").and_then(|cluster| cluster.get("nodes"));
@@ -91,6 +96,7 @@ fn check(toml: &str) -> Report {
         path: "lyre.toml".into(),
         text: toml.to_owned(),
         files: BTreeMap::from([("cluster.key".into(), b"5d2cbf0b2f6a48d4a3f1b1d4e1f0c7a9\n".to_vec())]),
+        // Passwords and keys of adverts are the operator's to fill in; a bundle never has them.
         interfaces,
         cpus: 2,
         ..Bundle::default()
@@ -147,8 +153,11 @@ fn every_statement_of_a_configuration_has_a_finding() {
         "virtual_ipaddress",
         "virtual_ipaddress_excluded",
         "authentication",
+        "auth_hmac",
         "track_script",
         "track_interface",
+        "track_process",
+        "track_file",
         "group",
         "url",
         "{",

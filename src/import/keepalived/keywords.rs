@@ -51,10 +51,11 @@ fn table(block: Block) -> (&'static str, &'static [Row]) {
     }
 }
 
-const HOOKS: &str = "hooks are not in this version; watch lyre status --json or the metrics until then";
+const HOOKS: &str = "there is no hook for that; notify.any is told of every change of state";
 const MAIL: &str = "Lyre sends no mail; alert on its metrics or its log";
 const STATIC: &str = "not Lyre's: configure it in the network configuration of the operating system";
-const TRACKER: &str = "trackers of its own are not in this version; Lyre watches its link, its worker and its servers";
+const TRACKER: &str =
+    "BFD is not in this version; adverts every 10 ms and a [[track]] of kind gateway find out as fast";
 const SCHEDULING: &str = "Lyre's VRRP thread always runs with real-time priority and locked memory where it may";
 const BUFFERS: &str = "Lyre sizes its sockets itself";
 const HOUSEKEEPING: &str = "housekeeping of keepalived's own processes";
@@ -68,8 +69,8 @@ const TOP: &[Row] = &[
     (&["static_ipaddress", "static_routes", "static_rules", "track_group"], Refused(STATIC)),
     (&["garp_group"], Ignored(OTHER_INTERFACE)),
     (&["linkbeat_interfaces", "linkbeat_use_polling"], Ignored("the kernel's own link messages are used")),
-    (&["interface_up_down_delays"], Refused("link changes are not debounced in this version; raise advert_interval")),
-    (&["track_file", "vrrp_track_file", "vrrp_track_process", "bfd_instance"], Refused(TRACKER)),
+    (&["interface_up_down_delays"], Refused("write up_delay and down_delay into a [[track]] of kind link")),
+    (&["bfd_instance"], Refused(TRACKER)),
     (&["include", "includer", "includem", "includew", "includeb", "includea"], Refused(INCLUDE)),
     (&["net_namespace", "net_namespace_ipvs", "namespace_with_ipsets"], Refused(NAMESPACE)),
     (&["instance", "use_pid_dir", "child_wait_time"], Ignored(HOUSEKEEPING)),
@@ -94,14 +95,7 @@ const GLOBAL: &[Row] = &[
     ),
     (
         &[
-            "vrrp_garp_master_delay",
-            "vrrp_garp_master_repeat",
-            "vrrp_garp_master_refresh",
             "vrrp_garp_master_refresh_repeat",
-            "vrrp_garp_lower_prio_delay",
-            "vrrp_garp_lower_prio_repeat",
-            "vrrp_garp_interval",
-            "vrrp_gna_interval",
             "vrrp_min_garp",
             "vrrp_garp_extra_if",
             "vrrp_vmac_garp_intvl",
@@ -112,10 +106,9 @@ const GLOBAL: &[Row] = &[
         ],
         Ignored(OTHER_INTERFACE),
     ),
-    (&["vrrp_owner_ignore_adverts"], Ignored("Lyre is never the owner of an address")),
     (
-        &["v3_checksum_as_v2"],
-        Refused("the pair must use one checksum: change both nodes to Lyre at the same time, which uses RFC 9568's"),
+        &["vrrp_owner_ignore_adverts"],
+        Refused("an owner hears adverts as everybody else does; give one node the lower priority"),
     ),
     (&["vrrp_check_unicast_src"], Ignored("always on")),
     (&["vrrp_skip_check_adv_addr"], Ignored("a differing address list is reported, and never stops the pair")),
@@ -141,7 +134,7 @@ const GLOBAL: &[Row] = &[
     ),
     (
         &["disable_local_igmp", "vmac_prefix", "vmac_addr_prefix"],
-        Ignored("only virtual MACs need it, and Lyre uses the real one"),
+        Ignored("Lyre names its macvlans itself, and sends no group reports from them"),
     ),
     (
         &[
@@ -188,9 +181,7 @@ const GLOBAL: &[Row] = &[
     (&["log_unknown_vrids"], Ignored("adverts of other virtual routers are counted by reason")),
     (
         &[
-            "notify_fifo",
             "notify_fifo_script",
-            "vrrp_notify_fifo",
             "vrrp_notify_fifo_script",
             "lvs_notify_fifo",
             "lvs_notify_fifo_script",
@@ -201,7 +192,7 @@ const GLOBAL: &[Row] = &[
     ),
     (
         &["script_user", "enable_script_security", "use_symlink_paths", "set_supplementary_groups"],
-        Ignored("Lyre runs no scripts"),
+        Ignored("scripts run without privileges by default; see track.user and notify.user"),
     ),
     (
         &["startup_script", "shutdown_script", "startup_script_timeout", "shutdown_script_timeout"],
@@ -278,38 +269,23 @@ const INSTANCE: &[Row] = &[
         &["virtual_routes", "virtual_rules"],
         Refused("routes and rules that move with the address are not in this version; configure them on both nodes"),
     ),
-    (&["auth_hmac"], Refused("adverts with HMAC are not in this version; put the adverts on a network of their own")),
     (&["check_unicast_src", "unicast_fault_no_peer", "track_src_ip"], Ignored("always on")),
-    (&["unicast_ttl"], Refused("unicast adverts are not in this version")),
-    (&["old_unicast_checksum"], Ignored("RFC 9568's checksum is used")),
-    (
-        &["v3_checksum_as_v2"],
-        Refused("the pair must use one checksum: change both nodes to Lyre at the same time, which uses RFC 9568's"),
-    ),
+    (&["unicast_ttl"], Ignored("adverts leave with 255, the most that there is")),
+    (&["old_unicast_checksum"], Refused("only keepalived before 1.3.7 needs it; change both nodes at the same time")),
     (&["mcast_dst_ip"], Refused("Lyre sends to the group of RFC 9568; both nodes must be Lyre")),
-    (&["track_process", "track_file", "track_bfd"], Refused(TRACKER)),
+    (&["track_bfd"], Refused(TRACKER)),
     (&["dont_track_primary"], Refused("Lyre always tracks the interface of its addresses")),
     (&["linkbeat_use_polling"], Ignored("the kernel's own link messages are used")),
-    (&["vmac_xmit_base"], Ignored("adverts always leave by the interface itself")),
-    (&["use_vmac_addr"], Refused("virtual MACs are not in this version")),
+    (
+        &["use_vmac_addr"],
+        Refused(
+            "a virtual MAC for some of the addresses is not in this version; use virtual_mac for all of the [[vip]]",
+        ),
+    ),
     (&["use_ipvlan"], Refused("Lyre puts its addresses on the interface itself; remove ipvlan from the design")),
     (&["vrf"], Refused("VRFs are not in this version")),
     (&["native_ipv6", "debug", "kernel_rx_buf_size"], Ignored("has no effect that Lyre needs")),
-    (
-        &[
-            "garp_master_delay",
-            "garp_master_repeat",
-            "garp_master_refresh",
-            "garp_master_refresh_repeat",
-            "garp_lower_prio_delay",
-            "garp_lower_prio_repeat",
-            "garp_extra_if",
-            "vmac_garp_intvl",
-            "garp_interval",
-            "gna_interval",
-        ],
-        Ignored(OTHER_INTERFACE),
-    ),
+    (&["garp_master_refresh_repeat", "garp_extra_if", "vmac_garp_intvl"], Ignored(OTHER_INTERFACE)),
     (
         &["lower_prio_no_advert", "higher_prio_send_advert"],
         Ignored("Lyre answers a losing advert at once and is silent to a winning one, as RFC 9568 has it"),
@@ -318,7 +294,10 @@ const INSTANCE: &[Row] = &[
         &["timer_expired_backup", "thread_timer_expired"],
         Ignored("always so: the kernel removes the addresses of a node that stalls"),
     ),
-    (&["owner_ignore_adverts"], Ignored("Lyre is never the owner of an address")),
+    (
+        &["owner_ignore_adverts"],
+        Refused("an owner hears adverts as everybody else does; give one node the lower priority"),
+    ),
     (&["accept"], Ignored("always so: the proxy accepts what is sent to its addresses")),
     (
         &["no_accept"],
@@ -327,48 +306,19 @@ const INSTANCE: &[Row] = &[
     (&["skip_check_adv_addr"], Ignored("a differing address list is reported, and never stops the pair")),
     (&["strict_mode"], Ignored("Lyre follows RFC 9568")),
     (&["promote_secondaries"], Ignored("Lyre adds and removes each of its addresses by itself")),
-    (
-        &[
-            "notify",
-            "notify_master",
-            "notify_backup",
-            "notify_fault",
-            "notify_stop",
-            "notify_deleted",
-            "notify_master_rx_lower_pri",
-            "notify_priority_changes",
-        ],
-        Refused(HOOKS),
-    ),
+    (&["notify_deleted", "notify_priority_changes"], Refused(HOOKS)),
     (&["smtp_alert"], Ignored(MAIL)),
     (&["lvs_sync_daemon_interface", "lvs_sync_daemon_inteface"], Refused(LVS)),
 ];
 
 const GROUP: &[Row] = &[
-    (
-        &["track_interface", "track_script", "track_file", "track_process", "track_bfd", "sync_group_tracking_weight"],
-        Refused(TRACKER),
-    ),
-    (
-        &[
-            "notify",
-            "notify_master",
-            "notify_backup",
-            "notify_fault",
-            "notify_stop",
-            "notify_deleted",
-            "notify_priority_changes",
-        ],
-        Refused(HOOKS),
-    ),
+    (&["track_bfd"], Refused(TRACKER)),
+    (&["notify_deleted", "notify_priority_changes"], Refused(HOOKS)),
     (&["smtp_alert"], Ignored(MAIL)),
-    (&["global_tracking"], Ignored("deprecated in keepalived too")),
+    (&["global_tracking", "sync_group_tracking_weight"], Ignored("weights of members count, and members must agree")),
 ];
 
-const SCRIPT: &[Row] = &[(
-    &["interval", "timeout", "weight", "rise", "fall", "user", "init_fail"],
-    Ignored("see what became of the script"),
-)];
+const SCRIPT: &[Row] = &[(&["init_fail"], Ignored("always so: bad until its first result"))];
 
 const VIRTUAL_SERVER: &[Row] = &[
     (

@@ -43,13 +43,10 @@ fn address(findings: &mut Findings, line: &Statement, interface: Option<&str>, i
             return None;
         }
     };
-    let mut remarks: Vec<String> = noted;
-    if is_excluded {
-        remarks.push("Lyre's adverts name all addresses".to_owned());
-    }
-    match remarks.is_empty() {
-        true => findings.mapped(line, "vip.addresses"),
-        false => findings.add(line, Class::Remark, format!("vip.addresses; {}", remarks.join("; "))),
+    let key = if is_excluded { "vip.excluded_addresses" } else { "vip.addresses" };
+    match noted.is_empty() {
+        true => findings.mapped(line, key),
+        false => findings.add(line, Class::Remark, format!("{key}; {}", noted.join("; "))),
     }
     Some(Address { network, at: line.at().clone(), finding: findings.0.len().saturating_sub(1) })
 }

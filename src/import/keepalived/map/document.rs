@@ -1,9 +1,13 @@
 //! The text of lyre.toml.
 
-use super::instance::{Instance, Preempt};
+use super::addresses::Address;
+use super::hooks::Hook;
+use super::instance::{Instance, Preempt, VirtualMac};
 use super::nodes::Node;
 use super::numbers::duration;
 use super::servers::{Probe, Service};
+use super::speech;
+use super::trackers::Tracker;
 use crate::import::keepalived::error::Position;
 use crate::import::keepalived::findings::{Class, Finding, one_line};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +22,8 @@ pub(super) struct Document<'a> {
     pub(super) nodes: &'a [Node],
     pub(super) instances: &'a [Instance],
     pub(super) services: &'a [Service],
+    pub(super) trackers: &'a [Tracker],
+    pub(super) hooks: &'a [Hook],
     pub(super) findings: &'a [Finding],
     pub(super) other_hosts: &'a BTreeMap<String, usize>,
 }
@@ -27,9 +33,11 @@ impl Document<'_> {
         let mut out = String::new();
         self.head(&mut out);
         self.cluster(&mut out);
-        for instance in self.instances.iter().filter(|instance| !instance.is_joined) {
+        for instance in self.instances {
             vip(&mut out, instance, &self.place(&instance.at));
         }
+        self.trackers(&mut out);
+        self.hooks(&mut out);
         self.services(&mut out);
         self.summary(&mut out);
         out
@@ -80,6 +88,36 @@ impl Document<'_> {
         out.push_str("]\n");
     }
 
+    fn trackers(&self, out: &mut String) {
+        for tracker in self.trackers {
+            let Some(vips) = self.vips(&tracker.vips) else { continue };
+            out.push_str(&format!("\n[[track]]\nname = {}\n", quoted(&tracker.name)));
+            tracker.lines.iter().chain(&vips).for_each(|line| out.push_str(&format!("{line}\n")));
+        }
+    }
+
+    fn hooks(&self, out: &mut String) {
+        for hook in self.hooks.iter().filter(|hook| !hook.lines.is_empty()) {
+            let Some(vips) = self.vips(&hook.vips) else { continue };
+            out.push_str("\n[[notify]]\n");
+            vips.iter().chain(&hook.lines).for_each(|line| out.push_str(&format!("{line}\n")));
+        }
+    }
+
+    /// The line that says whom something is for; empty if for all, none if for nobody who is left.
+    fn vips(&self, indices: &[usize]) -> Option<Option<String>> {
+        let live = |instance: &&Instance| instance.problem.is_none();
+        let all = self.instances.iter().filter(live).count();
+        let meant = indices.iter().filter_map(|index| self.instances.get(*index)).filter(live);
+        let names: Vec<String> = meant.map(|instance| quoted(&instance.vip_name)).collect();
+        match names.len() {
+            _ if all == 0 => None,
+            0 if !indices.is_empty() => None,
+            count if count == all || indices.is_empty() => Some(None),
+            _ => Some(Some(format!("vips = [{}]", names.join(", ")))),
+        }
+    }
+
     fn services(&self, out: &mut String) {
         for service in self.services {
             pool(out, service, &self.place(&service.at));
@@ -121,14 +159,12 @@ fn vip(out: &mut String, instance: &Instance, place: &str) {
         comment(out, note);
     }
     let mut lines = vec!["[[vip]]".to_owned()];
-    let addresses: Vec<String> = instance.addresses.iter().map(|address| format!("\"{}\"", address.network)).collect();
-    match addresses.as_slice() {
-        short if short.len() <= 3 => lines.push(format!("addresses = [{}]", short.join(", "))),
-        long => {
-            lines.push("addresses = [".to_owned());
-            lines.extend(long.iter().map(|address| format!("    {address},")));
-            lines.push("]".to_owned());
-        }
+    if !instance.vip_name.is_empty() {
+        lines.push(format!("name = {}", quoted(&instance.vip_name)));
+    }
+    lines.extend(list("addresses", &instance.addresses));
+    if !instance.excluded.is_empty() {
+        lines.extend(list("excluded_addresses", &instance.excluded));
     }
     if let Some(interface) = &instance.interface {
         lines.push(format!("interface = {}", quoted(interface)));
@@ -146,7 +182,39 @@ fn vip(out: &mut String, instance: &Instance, place: &str) {
         Preempt::AtOnce => "preempt = true # as keepalived; false spares clients the second move".to_owned(),
         Preempt::AfterMs(ms) => format!("preempt = \"{}\"", duration(ms)),
     });
+    lines.extend(instance.priorities.iter().map(|table| format!("priority = {table}")));
+    lines.extend(instance.sync_group.iter().map(|group| format!("sync_group = {}", quoted(group))));
+    lines.extend(speech::lines(instance));
+    if instance.has_plain_checksum && instance.version == 3 && instance.addresses.iter().any(is_v4) {
+        lines.push("checksum = \"rfc9568\"".to_owned());
+    }
+    lines.extend(instance.virtual_mac.as_ref().map(|mac| virtual_mac(mac, instance)));
+    lines.extend(instance.garp.line());
     block(out, &lines, instance.problem.as_deref());
+}
+
+fn list(key: &str, addresses: &[Address]) -> Vec<String> {
+    let written: Vec<String> = addresses.iter().map(|address| format!("\"{}\"", address.network)).collect();
+    if written.len() <= 3 {
+        return vec![format!("{key} = [{}]", written.join(", "))];
+    }
+    let inner = written.iter().map(|address| format!("    {address},"));
+    std::iter::once(format!("{key} = [")).chain(inner).chain(["]".to_owned()]).collect()
+}
+
+fn is_v4(address: &Address) -> bool {
+    address.network.addr().is_ipv4()
+}
+
+fn virtual_mac(mac: &VirtualMac, instance: &Instance) -> String {
+    let has_both = instance.addresses.iter().any(is_v4) && !instance.addresses.iter().all(is_v4);
+    let interface = mac.interface.iter().filter(|_| !has_both).map(|name| format!("interface = {}", quoted(name)));
+    let base = mac.adverts_from_base.then(|| "adverts_from_base = true".to_owned());
+    let keys: Vec<String> = interface.chain(base).collect();
+    match keys.is_empty() {
+        true => "virtual_mac = true".to_owned(),
+        false => format!("virtual_mac = {{ {} }}", keys.join(", ")),
+    }
 }
 
 fn title(instance: &Instance) -> String {
@@ -252,7 +320,7 @@ fn short(class: Class) -> &'static str {
 }
 
 /// A basic string of TOML.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut out = String::from('"');
     for c in text.chars() {
         match c {

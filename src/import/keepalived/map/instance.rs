@@ -1,16 +1,16 @@
 //! `vrrp_instance`: one virtual router.
 
 use super::addresses::{self, Address};
-use super::scripts::{self, Scripts};
-use super::{Globals, numbers};
+use super::garp::Garp;
+use super::hooks::{self, Hook};
+use super::speech::{self, Auth, Peer};
+use super::trackers::{self, Trackers};
+use super::{Globals, is_on, numbers};
 use crate::import::keepalived::error::Position;
 use crate::import::keepalived::findings::Findings;
 use crate::import::keepalived::keywords::{self, Block};
 use crate::import::keepalived::tree::Statement;
 use std::net::IpAddr;
-
-pub(super) const VERSION_2: &str =
-    "adverts become VRRP version 3, which a keepalived with version 2 does not hear: change both nodes at once";
 
 /// keepalived's default, milliseconds.
 const ADVERT_INTERVAL_MS: u64 = 1000;
@@ -39,17 +39,41 @@ pub(super) struct Instance {
     pub(super) down_adverts: Option<u8>,
     pub(super) preempt: Preempt,
     pub(super) addresses: Vec<Address>,
+    pub(super) excluded: Vec<Address>,
+    pub(super) version: u8,
     pub(super) source: Option<IpAddr>,
-    pub(super) peers: Vec<IpAddr>,
+    /// The source is to be written, not only known.
+    pub(super) has_source: bool,
+    pub(super) peers: Vec<Peer>,
+    pub(super) auth: Auth,
+    pub(super) has_plain_checksum: bool,
+    pub(super) virtual_mac: Option<VirtualMac>,
+    pub(super) garp: Garp,
+    pub(super) sync_group: Option<String>,
+    /// `vip.priority`, if the order of the nodes does not say it.
+    pub(super) priorities: Option<String>,
+    /// Of its `[[vip]]`.
+    pub(super) vip_name: String,
     /// Comments above its `[[vip]]`.
     pub(super) notes: Vec<String>,
     /// Why its `[[vip]]` is commented out.
     pub(super) problem: Option<String>,
-    /// Its addresses are in another instance's `[[vip]]`.
-    pub(super) is_joined: bool,
 }
 
-pub(super) fn read(findings: &mut Findings, globals: &Globals, scripts: &Scripts, block: &Statement) -> Instance {
+#[derive(Debug, Clone, Default)]
+pub(super) struct VirtualMac {
+    pub(super) interface: Option<String>,
+    pub(super) adverts_from_base: bool,
+}
+
+pub(super) fn read(
+    findings: &mut Findings,
+    globals: &Globals,
+    trackers: &mut Trackers,
+    hook: &mut Hook,
+    block: &Statement,
+    index: usize,
+) -> Instance {
     let find = |name: &str| block.inside().iter().find(|statement| statement.name() == name);
     let typed_interface = find("interface").and_then(|statement| statement.argument(0));
     let mut instance = Instance {
@@ -63,13 +87,21 @@ pub(super) fn read(findings: &mut Findings, globals: &Globals, scripts: &Scripts
         down_adverts: globals.down_adverts,
         preempt: Preempt::AtOnce,
         addresses: Vec::new(),
+        excluded: Vec::new(),
+        version: version(block, globals),
         source: None,
+        has_source: false,
         peers: Vec::new(),
+        auth: Auth::default(),
+        has_plain_checksum: globals.has_plain_checksum,
+        virtual_mac: None,
+        garp: Garp::default(),
+        sync_group: None,
+        priorities: None,
+        vip_name: String::new(),
         notes: Vec::new(),
         problem: None,
-        is_joined: false,
     };
-    let mut version = globals.version;
     let has_priority = find("priority").is_some();
     for statement in block.inside() {
         match statement.name() {
@@ -83,18 +115,32 @@ pub(super) fn read(findings: &mut Findings, globals: &Globals, scripts: &Scripts
                 }
             }
             "priority" => instance.priority = priority(findings, statement),
-            "advert_int" => instance.interval_ms = interval(findings, statement),
-            "version" => version = read_version(findings, statement).or(version),
-            "virtual_ipaddress" | "virtual_ipaddress_excluded" => {
+            "advert_int" => instance.interval_ms = interval(findings, statement, instance.version),
+            "version" => match numbers::whole(statement.argument(0), 2..=3) {
+                Some(typed) if typed == instance.version => findings.mapped(statement, "vip.version"),
+                Some(_) => findings.remark(statement, "its addresses are IPv6, so it is 3"),
+                None => findings.refused(statement, "is not 2 or 3"),
+            },
+            "virtual_ipaddress" => {
                 let more = addresses::read(findings, statement, instance.interface.as_deref());
                 instance.addresses.extend(more);
             }
+            "virtual_ipaddress_excluded" => {
+                let more = addresses::read(findings, statement, instance.interface.as_deref());
+                instance.excluded.extend(more);
+            }
             "nopreempt" | "preempt" | "preempt_delay" => preempt(findings, statement, &mut instance),
-            "unicast_src_ip" | "mcast_src_ip" => source(findings, statement, &mut instance),
-            "unicast_peer" => peers(findings, statement, &mut instance),
-            "authentication" => authentication(findings, statement),
-            "track_interface" => interfaces(findings, statement, instance.interface.as_deref()),
-            "track_script" => scripts::tracked(findings, scripts, statement),
+            "unicast_src_ip" | "mcast_src_ip" => speech::source(findings, statement, &mut instance),
+            "unicast_peer" => speech::peers(findings, statement, &mut instance),
+            "authentication" => {
+                let version = instance.version;
+                speech::authentication(findings, statement, &mut instance, version);
+            }
+            "auth_hmac" => speech::hmac(findings, statement, &mut instance.auth),
+            "v3_checksum_as_v2" => {
+                instance.has_plain_checksum = statement.argument(0).is_none_or(is_on);
+                findings.mapped(statement, "vip.checksum");
+            }
             "down_timer_adverts" => match numbers::whole(statement.argument(0), 1..=255) {
                 Some(count) => {
                     instance.down_adverts = Some(count);
@@ -102,24 +148,59 @@ pub(super) fn read(findings: &mut Findings, globals: &Globals, scripts: &Scripts
                 }
                 None => findings.refused(statement, "is not 1..255"),
             },
-            "use_vmac" => findings.remark(
-                statement,
-                "virtual MACs are not in this version; neighbours learn the move by gratuitous ARP and neighbour advertisements",
-            ),
+            "use_vmac" => use_vmac(findings, statement, &mut instance),
+            "vmac_xmit_base" => {
+                instance.virtual_mac.get_or_insert_default().adverts_from_base = true;
+                findings.mapped(statement, "vip.virtual_mac.adverts_from_base");
+            }
+            _ if instance.garp.read(findings, statement) => {}
+            _ if hooks::read(findings, hook, statement) => {}
+            _ if trackers::read(findings, trackers, statement, &[index], instance.interface.as_deref()) => {}
             _ => keywords::note(findings, Block::Instance, statement),
         }
     }
-    if version != Some(3) && instance.addresses.iter().any(|address| address.network.addr().is_ipv4()) {
-        instance.notes.push("Was VRRP version 2 and is 3 now: change both nodes at the same time.".to_owned());
+    instance.garp = instance.garp.or(&globals.garp);
+    if find("use_vmac").is_none() {
+        instance.virtual_mac = None; // vmac_xmit_base alone does nothing
     }
-    if instance.interval_ms >= 1000 {
-        let silence = numbers::duration(instance.interval_ms * u64::from(instance.down_adverts.unwrap_or(3)));
-        let note =
-            format!("Takes over after {silence} of silence. On a LAN leave advert_interval out: 100ms, so 300ms.");
-        instance.notes.push(note);
+    let silence = numbers::duration(instance.interval_ms * u64::from(instance.down_adverts.unwrap_or(3)));
+    if instance.version == 2 {
+        instance.notes.push(format!(
+            "VRRP version 2, which takes over after {silence} of silence. Once both nodes are Lyre, remove version, advert_interval and auth on both: version 3 needs 300ms."
+        ));
+    } else if instance.interval_ms >= 1000 {
+        instance.notes.push(format!(
+            "Takes over after {silence} of silence. On a LAN leave advert_interval out: 100ms, so 300ms."
+        ));
     }
     complete(findings, block, &mut instance);
     instance
+}
+
+/// As written here or for all; version 2 by default, and never for IPv6.
+fn version(block: &Statement, globals: &Globals) -> u8 {
+    let find = |name: &str| block.inside().iter().find(|statement| statement.name() == name);
+    let typed = find("version").and_then(|statement| numbers::whole(statement.argument(0), 2..=3));
+    let first = find("virtual_ipaddress").and_then(|list| list.inside().first());
+    let is_v6 = first.and_then(|line| addresses::parse(line.name())).is_some_and(|network| network.addr().is_ipv6());
+    if is_v6 { 3 } else { typed.or(globals.version).unwrap_or(2) }
+}
+
+/// `use_vmac [NAME] [MAC] [netlink_notify_msg] [group N]`
+fn use_vmac(findings: &mut Findings, statement: &Statement, instance: &mut Instance) {
+    let name =
+        statement.argument(0).filter(|word| !word.contains(':') && !["netlink_notify_msg", "group"].contains(word));
+    let is_usable = |name: &&str| {
+        name.len() <= 15 && !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    };
+    instance.virtual_mac.get_or_insert_default().interface = name.filter(is_usable).map(str::to_owned);
+    if statement.arguments.iter().any(|word| word.text.contains(':')) {
+        findings.remark(statement, "vip.virtual_mac, with the MAC of the VRID and not this one");
+    } else if name.is_some() && name.filter(is_usable).is_none() {
+        findings.remark(statement, "vip.virtual_mac, with a name of Lyre's own");
+    } else {
+        findings.mapped(statement, "vip.virtual_mac");
+    }
 }
 
 fn is_master(state: &str) -> Option<bool> {
@@ -161,36 +242,33 @@ fn priority(findings: &mut Findings, statement: &Statement) -> Option<u8> {
         None => findings.refused(statement, "is not 1..255"),
         Some(255) => findings.remark(
             statement,
-            "255 is the owner of the address; here it is the first of cluster.nodes, and the address must not be configured on it",
+            "vip.priority: the owner is Active whenever it is there; the address must not be configured by anybody else",
         ),
         Some(_) => findings.mapped(statement, "the order of cluster.nodes, whose first one has 254 and the next 253"),
     }
     value
 }
 
-fn interval(findings: &mut Findings, statement: &Statement) -> u64 {
+fn interval(findings: &mut Findings, statement: &Statement, version: u8) -> u64 {
     let Some(ms) = numbers::seconds_ms(statement.argument(0)) else {
         findings.refused(statement, "is no number of seconds; 1s is written");
         return ADVERT_INTERVAL_MS;
     };
-    let near = (ms / 10 * 10).clamp(10, ADVERT_INTERVAL_MS_MAX);
-    if near == ms {
+    let near = match version {
+        2 => ((ms + 500) / 1000 * 1000).clamp(1000, 40_000),
+        _ => (ms / 10 * 10).clamp(10, ADVERT_INTERVAL_MS_MAX),
+    };
+    if near != ms && version == 2 {
+        let why =
+            format!("becomes {}: version 2 counts whole seconds, as keepalived rounds them", numbers::duration(near));
+        findings.remark(statement, why);
+    } else if near == ms {
         findings.mapped(statement, "vip.advert_interval");
     } else {
         let why = format!("becomes {}: adverts count 10 ms, up to 40.95 s", numbers::duration(near));
         findings.remark(statement, why);
     }
     near
-}
-
-fn read_version(findings: &mut Findings, statement: &Statement) -> Option<u8> {
-    let version = numbers::whole(statement.argument(0), 2..=3);
-    match version {
-        Some(3) => findings.mapped(statement, "version 3 is the only one"),
-        Some(_) => findings.remark(statement, VERSION_2),
-        None => findings.refused(statement, "is not 2 or 3"),
-    }
-    version
 }
 
 fn preempt(findings: &mut Findings, statement: &Statement, instance: &mut Instance) {
@@ -211,83 +289,5 @@ fn preempt(findings: &mut Findings, statement: &Statement, instance: &mut Instan
             }
             _ => findings.refused(statement, "is no number of seconds up to 3600"),
         },
-    }
-}
-
-fn source(findings: &mut Findings, statement: &Statement, instance: &mut Instance) {
-    match node_address(statement.argument(0).unwrap_or_default()) {
-        Ok(address) => {
-            instance.source = instance.source.or(Some(address));
-            findings.mapped(statement, "cluster.nodes[].address of this node");
-        }
-        Err(why) => findings.refused(statement, why),
-    }
-}
-
-fn peers(findings: &mut Findings, block: &Statement, instance: &mut Instance) {
-    findings.refused(
-        block,
-        "adverts by unicast are not in this version; they go by multicast, which most clouds do not carry: wait there",
-    );
-    instance.notes.push(
-        "peers = \"unicast\" comes later. Where the network carries no multicast, do not use this yet.".to_owned(),
-    );
-    for line in block.inside() {
-        match node_address(line.name()) {
-            Ok(address) if line.arguments.is_empty() => {
-                instance.peers.push(address);
-                findings.mapped(line, "cluster.nodes[].address");
-            }
-            Ok(address) => {
-                instance.peers.push(address);
-                findings.remark(
-                    line,
-                    "cluster.nodes[].address; TTL limits have no part in multicast, where 255 is required",
-                );
-            }
-            Err(why) => findings.refused(line, why),
-        }
-    }
-}
-
-/// An address by which the nodes can reach each other.
-fn node_address(text: &str) -> Result<IpAddr, &'static str> {
-    let address: IpAddr = text.parse().map_err(|_| "is no address")?;
-    match address {
-        _ if address.is_unspecified() || address.is_multicast() => Err("is no address of a node"),
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => {
-            Err("is link-local; write an address into cluster.nodes that works without naming an interface")
-        }
-        _ => Ok(address),
-    }
-}
-
-fn authentication(findings: &mut Findings, block: &Statement) {
-    for statement in block.inside() {
-        match (statement.name(), statement.argument(0)) {
-            ("auth_type", Some("AH")) => {
-                findings
-                    .refused(statement, "IPsec AH left VRRP with RFC 5798; put the adverts on a network of their own");
-            }
-            ("auth_type" | "auth_pass", _) => findings.ignored(
-                statement,
-                "VRRP version 3 has no passwords: they went over the wire in plain text and protected nobody",
-            ),
-            _ => findings.unknown(statement, "authentication"),
-        }
-    }
-}
-
-fn interfaces(findings: &mut Findings, block: &Statement, own: Option<&str>) {
-    for line in block.inside() {
-        let has_weight = line.arguments.iter().any(|word| word.text == "weight");
-        match own == Some(line.name()) {
-            true if has_weight => findings.remark(line, "Lyre always tracks it; a lost link is a fault, not a lower priority"),
-            true => findings.mapped(line, "Lyre always tracks the interface of its addresses"),
-            false => findings.refused(
-                line,
-                "other interfaces are not tracked in this version; Lyre hands over when the link of its addresses is lost",
-            ),
-        }
     }
 }

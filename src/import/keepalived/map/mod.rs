@@ -1,17 +1,21 @@
 //! Statements -> lyre.toml.
 //!
-//! Every block is read into a plain value by its own file (instance, scripts, groups, servers), [`nodes`] makes the
+//! Every block is read into a plain value by its own file (instance, speech, trackers, hooks, groups, servers), [`nodes`] makes the
 //! pair out of them, [`settle`] takes out what `lyre check` would refuse, [`document`] writes it down.
 
 mod addresses;
 mod document;
+mod garp;
 mod groups;
+mod hooks;
 mod instance;
+mod names;
 mod nodes;
 mod numbers;
-mod scripts;
 mod servers;
 mod settle;
+mod speech;
+mod trackers;
 
 use super::Import;
 use super::error::Position;
@@ -20,6 +24,8 @@ use super::findings::{self, Class, Findings};
 use super::keywords::{self, Block};
 use super::tree::Statement;
 use document::Document;
+use garp::Garp;
+use hooks::Hook;
 use std::path::Path;
 
 /// Defaults of `global_defs`.
@@ -29,18 +35,29 @@ struct Globals {
     version: Option<u8>,
     default_interface: Option<String>,
     down_adverts: Option<u8>,
+    has_plain_checksum: bool,
+    garp: Garp,
+    hooks: Vec<Hook>,
 }
 
 pub(super) fn map(path: &Path, host: &str, statements: &[Statement], expanded: Expanded) -> Import {
     let mut findings = expanded.findings;
-    let globals = globals(&mut findings, statements);
-    let scripts = scripts::read(&mut findings, statements);
+    let mut globals = globals(&mut findings, statements);
+    let mut trackers = trackers::define(&mut findings, statements);
+    let mut hooks = std::mem::take(&mut globals.hooks);
     let mut instances = Vec::new();
     let mut services = Vec::new();
     for statement in statements {
         match statement.name() {
-            "global_defs" | "vrrp_script" | "vrrp_sync_group" => {}
-            "vrrp_instance" => instances.push(instance::read(&mut findings, &globals, &scripts, statement)),
+            "global_defs" | "vrrp_script" | "vrrp_track_process" | "vrrp_track_file" | "track_file"
+            | "vrrp_sync_group" => {}
+            "vrrp_instance" => {
+                let mut hook = Hook::of(vec![instances.len()]);
+                let index = instances.len();
+                let instance = instance::read(&mut findings, &globals, &mut trackers, &mut hook, statement, index);
+                instances.push(instance);
+                hooks.push(hook);
+            }
             "virtual_server" => services.push(servers::read(&mut findings, statement)),
             "virtual_server_group" => {
                 let why = "a group of addresses or marks has no form here; name each address in a virtual_server";
@@ -53,8 +70,8 @@ pub(super) fn map(path: &Path, host: &str, statements: &[Statement], expanded: E
         let at = Position { file: findings::one_line(&path.display().to_string()).into(), line: 0 };
         findings.at(&at, Class::Refused, "the whole file", "has no vrrp_instance and no virtual_server for this host");
     }
-    groups::join(&mut findings, statements, &mut instances);
-    let nodes = nodes::find(&mut findings, host, &globals, &instances);
+    groups::read(&mut findings, statements, &mut instances, &mut trackers, &mut hooks);
+    let nodes = nodes::find(host, &globals, &mut instances);
     settle::routers(&mut findings, &nodes, &mut instances);
     settle::services(&mut findings, &mut services);
     sort(&mut findings, statements);
@@ -64,6 +81,8 @@ pub(super) fn map(path: &Path, host: &str, statements: &[Statement], expanded: E
         nodes: &nodes,
         instances: &instances,
         services: &services,
+        trackers: &trackers.used,
+        hooks: &hooks,
         findings: &findings.0,
         other_hosts: &expanded.other_hosts,
     };
@@ -79,14 +98,19 @@ fn globals(findings: &mut Findings, statements: &[Statement]) -> Globals {
                 globals.router_id = Some(name.to_owned());
                 findings.mapped(statement, "cluster.nodes[].name of this node");
             }
-            ("vrrp_version", Some("2")) => {
-                globals.version = Some(2);
-                findings.remark(statement, instance::VERSION_2);
+            ("vrrp_version", Some(version @ ("2" | "3"))) => {
+                globals.version = version.parse().ok();
+                findings.mapped(statement, "vip.version");
             }
-            ("vrrp_version", Some("3")) => {
-                globals.version = Some(3);
-                findings.mapped(statement, "version 3 is the only one");
+            ("v3_checksum_as_v2", _) => {
+                globals.has_plain_checksum = argument.is_none_or(is_on);
+                findings.mapped(statement, "vip.checksum");
             }
+            ("notify_fifo" | "vrrp_notify_fifo", _) => match hooks::fifo(findings, statement) {
+                Some(hook) => globals.hooks.push(hook),
+                None => findings.refused(statement, "is no absolute path"),
+            },
+            _ if globals.garp.read(findings, statement) => {}
             ("vrrp_version", _) => findings.refused(statement, "is not 2 or 3"),
             ("default_interface", Some(name)) => {
                 globals.default_interface = Some(name.to_owned());
@@ -109,6 +133,11 @@ fn globals(findings: &mut Findings, statements: &[Statement]) -> Globals {
         }
     }
     globals
+}
+
+/// keepalived's booleans.
+fn is_on(word: &str) -> bool {
+    matches!(word, "on" | "true" | "yes")
 }
 
 /// In the order of the source, as far as one file goes; findings of included files stay where they were read.

@@ -1,8 +1,9 @@
 //! `[cluster]` needs both nodes; keepalived.conf knows one, and the other at best by its address.
 
 use super::Globals;
+use super::document::quoted;
 use super::instance::{Instance, Preempt};
-use crate::import::keepalived::findings::{Class, Findings};
+use super::names::given_name;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Addresses for documentation (RFC 5737): valid, and nobody's.
@@ -19,11 +20,11 @@ pub(super) struct Node {
 }
 
 /// The nodes, the preferred one first; none when there is no virtual router.
-pub(super) fn find(findings: &mut Findings, host: &str, globals: &Globals, instances: &[Instance]) -> Vec<Node> {
+pub(super) fn find(host: &str, globals: &Globals, instances: &mut [Instance]) -> Vec<Node> {
     if instances.is_empty() {
         return Vec::new();
     }
-    let name = [globals.router_id.as_deref(), Some(host)].into_iter().flatten().find_map(given_name);
+    let name = [globals.router_id.as_deref(), Some(host)].into_iter().flatten().find_map(|name| given_name(name, 63));
     let name = name.unwrap_or_else(|| "node-a".to_owned());
     let with_source = instances.iter().find_map(|instance| Some((instance.source?, instance)));
     let this = match with_source {
@@ -38,23 +39,37 @@ pub(super) fn find(findings: &mut Findings, host: &str, globals: &Globals, insta
     let mut peers = peers(instances, &name, this.address);
     let preferences: Vec<Option<bool>> = instances.iter().map(is_preferred).collect();
     let preference = preferences.iter().copied().flatten().next();
-    for (other, _) in instances.iter().zip(&preferences).filter(|(_, p)| p.is_some() && **p != preference) {
-        let why =
-            "one node is preferred for some addresses and the other for others; Lyre has one order for all of them";
-        findings.at(&other.at, Class::Remark, format!("vrrp_instance {}", other.name), why);
+    let preferred = preference.unwrap_or(true);
+    for (instance, own) in instances.iter_mut().zip(preferences) {
+        instance.priorities = priorities(instance, own, preferred, &this, &peers);
     }
-    match preference.unwrap_or(true) {
+    match preferred {
         true => peers.insert(0, this),
         false => peers.push(this),
     }
     peers
 }
 
+/// `vip.priority`, where it is not as in `cluster.nodes`: the owner, and what prefers another node than the rest. Members
+/// of a sync group follow the rest, because they cannot be in two places.
+fn priorities(instance: &Instance, own: Option<bool>, preferred: bool, this: &Node, peers: &[Node]) -> Option<String> {
+    let key = |node: &Node| if node.name.contains('.') { quoted(&node.name) } else { node.name.clone() };
+    if instance.priority == Some(255) {
+        return Some(format!("{{ {} = 255 }}", key(this)));
+    }
+    let other = peers.first()?;
+    if instance.sync_group.is_some() || own.is_none_or(|own| own == preferred) {
+        return None;
+    }
+    let (high, low) = if preferred { (other, this) } else { (this, other) };
+    Some(format!("{{ {} = 254, {} = 253 }}", key(high), key(low)))
+}
+
 /// What the file says about the others, or a place for one.
 fn peers(instances: &[Instance], name: &str, own: IpAddr) -> Vec<Node> {
     let source = instances.iter().find(|instance| !instance.peers.is_empty());
     let mut nodes: Vec<Node> = Vec::new();
-    let addresses = source.into_iter().flat_map(|instance| &instance.peers);
+    let addresses = source.into_iter().flat_map(|instance| instance.peers.iter().map(|peer| &peer.address));
     for (address, instance) in addresses.zip(source.into_iter().cycle()) {
         let is_known = *address == own || nodes.iter().any(|node| node.address == *address);
         if !is_known && nodes.len() < PEERS_MAX {
@@ -83,12 +98,4 @@ fn is_preferred(instance: &Instance) -> Option<bool> {
         (_, 100) => None,
         (_, priority) => Some(priority > 100),
     }
-}
-
-/// As `lyre check` takes names of nodes; `None` when nothing usable is left.
-fn given_name(text: &str) -> Option<String> {
-    let allowed = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
-    let name: String = text.chars().map(allowed).take(63).collect();
-    let name = name.trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
-    (!name.is_empty()).then(|| name.to_owned())
 }

@@ -2,8 +2,10 @@
 
 use super::addresses::Address;
 use super::instance::Instance;
+use super::names::vip_name;
 use super::nodes::Node;
 use super::servers::Service;
+use super::speech::Peer;
 use crate::import::keepalived::findings::{Class, Findings};
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -16,7 +18,8 @@ const LISTENERS_MAX: usize = 32;
 pub(super) fn routers(findings: &mut Findings, nodes: &[Node], instances: &mut [Instance]) {
     let mut seen: HashSet<IpAddr> = HashSet::new();
     let mut used: Vec<(Option<String>, u8, bool)> = Vec::new();
-    for instance in instances.iter_mut().filter(|instance| instance.problem.is_none() && !instance.is_joined) {
+    let mut names: Vec<String> = Vec::new();
+    for instance in instances.iter_mut().filter(|instance| instance.problem.is_none()) {
         let mut count = [0usize; 2];
         instance.addresses.retain(|address| {
             let ip = address.network.addr();
@@ -38,6 +41,23 @@ pub(super) fn routers(findings: &mut Findings, nodes: &[Node], instances: &mut [
             *family += 1;
             true
         });
+        instance.excluded.retain(|address| {
+            let ip = address.network.addr();
+            let is_node = nodes.iter().any(|node| node.address == ip);
+            if is_node || !seen.insert(ip) {
+                let why =
+                    if is_node { "is a node's own address too" } else { "was listed before, and is written once" };
+                revise(findings, address, if is_node { Class::Refused } else { Class::Remark }, why);
+                return false;
+            }
+            true
+        });
+        let lacks_peers = |is_v6: bool| {
+            let is_other = |peer: &Peer| peer.address.is_ipv6() == is_v6 && Some(peer.address) != instance.source;
+            !instance.peers.is_empty() && !instance.peers.iter().any(is_other)
+        };
+        instance.vip_name = vip_name(&instance.name, &names);
+        names.push(instance.vip_name.clone());
         let Some(vrid) = instance.vrid else { continue };
         let families: Vec<bool> = (0..2).filter(|&index| count[index] > 0).map(|index| index == 1).collect();
         // Without an interface it may be any of them.
@@ -46,6 +66,10 @@ pub(super) fn routers(findings: &mut Findings, nodes: &[Node], instances: &mut [
         let clash = used.iter().any(|(i, v, is_v6)| *v == vrid && families.contains(is_v6) && is_same(i));
         let problem = match () {
             () if families.is_empty() => "no address is left of it",
+            () if families.iter().any(|is_v6| lacks_peers(*is_v6)) => "has no peer of the family of its addresses",
+            () if instance.version == 2 && families.contains(&true) => {
+                "version 2 carries no IPv6 addresses; give them an instance of their own"
+            }
             () if clash => "has the interface and the virtual_router_id of an instance before it",
             () => {
                 used.extend(families.into_iter().map(|is_v6| (instance.interface.clone(), vrid, is_v6)));
