@@ -11,7 +11,7 @@ use crate::config::settings::Settings;
 use crate::config::settings::track::{Command, Hook};
 use crate::control::ha::{Happened, What};
 use fifo::Fifo;
-use lyre_vrrp::machine::Event;
+use lyre_vrrp::machine::{Event, State};
 use lyre_vrrp::params::{Priority, Time};
 use runner::{Job, Runner, Tally};
 use state::{Announced, Router, Told};
@@ -30,6 +30,8 @@ pub struct Hooks {
     routers: Vec<Router>,
     runner: Runner,
     contested: BTreeMap<String, Time>,
+    /// The process is about to end: whatever is not Active any more has stopped.
+    is_ending: bool,
 }
 
 impl Hooks {
@@ -40,6 +42,7 @@ impl Hooks {
             routers: Vec::new(),
             runner: Runner::start()?,
             contested: BTreeMap::new(),
+            is_ending: false,
         };
         hooks.reload(settings);
         Ok(hooks)
@@ -64,14 +67,21 @@ impl Hooks {
     pub fn hear(&mut self, now: Time, happened: &Happened) {
         let Some(router) = self.routers.get_mut(happened.index) else { return };
         let told = match &happened.what {
+            What::Event(Event::Transition { to, .. }) if self.is_ending && *to != State::Active => router.stop(),
             What::Event(Event::Transition { to, reason, .. }) => router.moved(*to, *reason),
             What::Event(Event::LosingAdvert { .. }) => return self.contest(now, happened.index),
             What::Event(_) => None,
+            What::Ability(_) if self.is_ending => None,
             What::Ability(ability) => router.may(*ability),
         };
         if let Some(told) = told {
             self.tell(happened.index, told);
         }
+    }
+
+    /// The process was told to stop: addresses that are handed over now are not coming back.
+    pub fn begin_end(&mut self) {
+        self.is_ending = true;
     }
 
     /// The process ends: every router stops, and the scripts get some time.

@@ -393,6 +393,7 @@ impl Supervisor {
     fn begin_stop(&mut self, now: Time) {
         tracing::info!(target: "lyre::control", "stopping");
         self.is_stopping = true;
+        self.hooks.begin_end();
         self.notify.stopping();
         self.fail_reload(now, "stopping");
         let has_addresses = self.pair.as_ref().is_some_and(|pair| pair.active_routers() > 0);

@@ -38,7 +38,7 @@ pub struct Tally {
 }
 
 pub struct Runner {
-    queue: Option<SyncSender<Job>>,
+    queue: Option<SyncSender<Box<Job>>>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     /// Disconnected when the thread has ended.
@@ -62,7 +62,7 @@ impl Job {
 
 impl Runner {
     pub fn start() -> std::io::Result<Runner> {
-        let (queue, jobs) = sync_channel(QUEUE);
+        let (queue, jobs) = sync_channel::<Box<Job>>(QUEUE);
         let (alive, ended) = mpsc::channel();
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
@@ -76,7 +76,7 @@ impl Runner {
 
     /// Never waits.
     pub fn run(&self, job: Job) {
-        if let Some(Err(TrySendError::Full(job))) = self.queue.as_ref().map(|queue| queue.try_send(job)) {
+        if let Some(Err(TrySendError::Full(job))) = self.queue.as_ref().map(|queue| queue.try_send(Box::new(job))) {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
             tracing::error!(target: "lyre::hooks", router = %job.about, "too many scripts are waiting: one is not run");
         }
