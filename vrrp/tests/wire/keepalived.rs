@@ -6,6 +6,7 @@ use nix::unistd::Pid;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 pub struct Keepalived {
@@ -16,7 +17,9 @@ pub struct Keepalived {
 impl Keepalived {
     /// VRRP version 3 on `eth0`, VRID 51: one instance a family that has addresses.
     pub fn start(node: &Node, priority: u8, interval: Duration, addresses: &[&str], extra: &str) -> Keepalived {
-        let folder = std::env::temp_dir().join(format!("lyre-keepalived-{}-{}", std::process::id(), node.number));
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let serial = STARTED.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("lyre-keepalived-{}-{serial}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("conf"), configuration(priority, interval, addresses, extra)).unwrap();
@@ -73,7 +76,9 @@ impl Drop for Keepalived {
 }
 
 fn configuration(priority: u8, interval: Duration, addresses: &[&str], extra: &str) -> String {
-    let mut text = "global_defs {\n vrrp_version 3\n vrrp_rt_priority 50\n vrrp_no_swap\n}\n".to_owned();
+    let mut text =
+        "global_defs {\n vrrp_version 3\n vrrp_rt_priority 50\n vrrp_rlimit_rttime 500000\n vrrp_no_swap\n}\n"
+            .to_owned();
     for (name, is_v4) in [("v4", true), ("v6", false)] {
         let of_family: Vec<_> = addresses.iter().filter(|a| a.contains('.') == is_v4).copied().collect();
         if of_family.is_empty() {

@@ -1,8 +1,9 @@
-//! Records every frame on the LAN with the kernel's time stamp, and answers questions about the adverts among them.
+//! Records every frame on the LAN, or of one node, with the kernel's time stamp, and answers questions about the adverts
+//! among them.
 
 use super::{Lan, Node};
 use lyre_vrrp::packet::{self, Advert, Carrier};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
+use nix::sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +20,7 @@ pub struct Tap {
     frames: Arc<Mutex<Vec<Frame>>>,
     is_over: Arc<AtomicBool>,
     reader: Option<JoinHandle<()>>,
-    _node: Node,
+    _node: Option<Node>,
 }
 
 /// One frame as seen on the wire.
@@ -28,6 +29,8 @@ pub struct Frame {
     /// Since the epoch, by the kernel.
     pub at: Duration,
     pub bytes: Vec<u8>,
+    /// Sent by the node that is tapped, not received.
+    pub is_outgoing: bool,
 }
 
 /// One advert as seen on the wire.
@@ -42,6 +45,13 @@ impl Tap {
     /// A node of its own that only listens; the switch floods all adverts to it.
     pub fn on(lan: &Lan) -> Tap {
         let node = lan.node(250);
+        let mut tap = Tap::at(&node);
+        tap._node = Some(node);
+        tap
+    }
+
+    /// Sees what this node's kernel receives and sends, before any program does.
+    pub fn at(node: &Node) -> Tap {
         let everything = Protocol::from((libc::ETH_P_ALL as u16).to_be() as i32);
         let socket = node.enter(|| Socket::new(Domain::PACKET, Type::RAW, Some(everything)).unwrap());
         socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
@@ -52,7 +62,7 @@ impl Tap {
             let (frames, is_over) = (Arc::clone(&frames), Arc::clone(&is_over));
             move || record(&socket, &frames, &is_over)
         });
-        Tap { frames, is_over, reader: Some(reader), _node: node }
+        Tap { frames, is_over, reader: Some(reader), _node: None }
     }
 
     pub fn frames(&self) -> Vec<Frame> {
@@ -61,8 +71,7 @@ impl Tap {
 
     /// A moment to ask about later ones; the tap's own clock.
     pub fn now(&self) -> Duration {
-        #[allow(clippy::disallowed_methods)] // compared with the kernel's wall clock stamps only
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap()
+        wall_clock()
     }
 
     /// All valid adverts of one family since a moment, in order.
@@ -137,12 +146,23 @@ fn record(socket: &Socket, frames: &Mutex<Vec<Frame>>, is_over: &AtomicBool) {
             _ => None,
         });
         let length = message.bytes;
-        let frame = Frame { at: stamp.unwrap_or_default(), bytes: buffer[..length].to_vec() };
+        let direction = message.address.and_then(|address| address.as_link_addr().map(LinkAddr::pkttype));
+        let frame = Frame {
+            at: stamp.unwrap_or_default(),
+            bytes: buffer[..length].to_vec(),
+            is_outgoing: direction == Some(libc::PACKET_OUTGOING),
+        };
         frames.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
     }
 }
 
-fn read_advert(frame: &Frame) -> Option<Seen> {
+/// The clock of the kernel's time stamps.
+pub fn wall_clock() -> Duration {
+    #[allow(clippy::disallowed_methods)] // compared with the kernel's wall clock stamps only
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap()
+}
+
+pub fn read_advert(frame: &Frame) -> Option<Seen> {
     let ether_type = frame.bytes.get(12..14)?;
     let packet_bytes = frame.bytes.get(14..)?;
     let (carrier, message) = match ether_type {
