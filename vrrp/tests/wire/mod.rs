@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 pub mod keepalived;
+pub mod raw;
 pub mod speaker;
 pub mod strain;
 pub mod tap;
@@ -110,6 +111,12 @@ impl Node {
         self.place.ip("link set eth0 up");
         self.place.ip(&format!("address add fe80::{number}/64 dev eth0 nodad"));
         self.place.ip(&format!("address add fd77::{number}/64 dev eth0 nodad"));
+    }
+
+    /// Lets frames of up to 9000 bytes pass.
+    pub fn allow_jumbo_frames(&self) {
+        self.switch.ip(&format!("link set {} mtu 9000", self.port()));
+        self.place.ip("link set eth0 mtu 9000");
     }
 
     /// Deletes `eth0`, like a network card that is taken out.
