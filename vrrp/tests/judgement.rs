@@ -91,14 +91,16 @@ fn who_was_replaced_while_it_stood_still_must_not_come_back() {
 #[test]
 fn what_the_test_did_is_no_fault() {
     let mut record = reign(0..3);
-    record.extend([at_us(21_000, Note::Interrupted), sent(500)]);
+    record.extend([heard(20, 255), at_us(21_000, Note::Interrupted), sent(500)]);
     assert_eq!(judged(&record), []);
+    let hasty = [at_us(0, Note::Interrupted), sent(29)];
+    assert!(matches!(judged(&hasty)[..], [Fault::TookOverUnheard { .. }]), "but a start has to listen");
 }
 
 const INTERVAL: Duration = Duration::from_millis(10);
 
 fn rules() -> Rules {
-    Rules { priority: 254, interval: INTERVAL, addresses: vec![VIRTUAL] }
+    Rules { priority: 254, interval: INTERVAL, addresses: vec![VIRTUAL], preempts: false, is_version_2: false }
 }
 
 fn judged(record: &[Noted]) -> Vec<Fault> {

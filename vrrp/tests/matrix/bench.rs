@@ -1,19 +1,20 @@
 //! One Lyre and one keepalived on a LAN, and who is to blame if they do not agree.
 
-#![allow(dead_code)] // for the cases to come
-
-use crate::wire::keepalived::Keepalived;
+use crate::wire::keepalived::{Keepalived, configuration};
 use crate::wire::speaker::Speaker;
-use crate::wire::strain::Canaries;
+use crate::wire::strain::{Canaries, Strain};
 use crate::wire::tap::Tap;
-use crate::wire::verdict::{Note, Noted, Rules, judge};
+use crate::wire::verdict::{Fault, Note, Noted, Rules, judge};
 use crate::wire::witness::Witness;
 use crate::wire::{Lan, Node, eventually};
 use std::net::IpAddr;
 use std::time::Duration;
 
-pub const V4: &str = "10.77.0.100";
-pub const V4_NET: &str = "10.77.0.100/24";
+pub const V4: [&str; 1] = ["10.77.0.100/24"];
+pub const V6: [&str; 1] = ["fd77::100/128"];
+
+/// For what takes milliseconds on an idle machine.
+pub const SOON: Duration = Duration::from_secs(20);
 
 /// The nodes by what runs on them.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -41,8 +42,14 @@ pub struct Bench {
     canaries: Canaries,
     priorities: (u8, u8),
     addresses: Vec<&'static str>,
-    pub lyre_options: String,
-    pub keepalived_extra: String,
+    lyre_options: String,
+    keepalived_extra: String,
+    keepalived_interval: Duration,
+    preempts: bool,
+    is_version_2: bool,
+    /// Unicast over IPv6 comes from addresses that can be routed to.
+    is_between_globals: bool,
+    other_witness: Witness,
 }
 
 impl Bench {
@@ -52,18 +59,23 @@ impl Bench {
             Who::Lyre => ((1, 2), (254, 253)),
             Who::Keepalived => ((2, 1), (253, 254)),
         };
-        let lyre = lan.node(lyre_number);
+        let (lyre, other) = (lan.node(lyre_number), lan.node(other_number));
         Bench {
             tap: Tap::on(lan),
             witness: Witness::of(&lyre),
+            other_witness: Witness::of(&other),
             canaries: Canaries::start(),
             lyre,
-            other: lan.node(other_number),
+            other,
+            is_between_globals: false,
             interval: Duration::from_millis(interval_ms),
             priorities,
             addresses: addresses.to_vec(),
             lyre_options: String::new(),
             keepalived_extra: String::new(),
+            keepalived_interval: Duration::from_millis(interval_ms),
+            preempts: false,
+            is_version_2: false,
         }
     }
 
@@ -72,18 +84,38 @@ impl Bench {
         Bench { priorities: (lyre, keepalived), ..self }
     }
 
+    /// With more options of the speaker, and more lines in keepalived's instance.
     pub fn with_options(self, lyre: &str, keepalived: &str) -> Bench {
-        Bench { lyre_options: lyre.to_owned(), keepalived_extra: keepalived.to_owned(), ..self }
+        Bench {
+            preempts: lyre.contains("--preempt-after-ms"),
+            is_version_2: lyre.contains("--version 2"),
+            lyre_options: lyre.to_owned(),
+            keepalived_extra: keepalived.to_owned(),
+            ..self
+        }
+    }
+
+    pub fn between_global_addresses(self) -> Bench {
+        Bench { is_between_globals: true, ..self }
+    }
+
+    pub fn with_keepalived_interval(self, milliseconds: u64) -> Bench {
+        Bench { keepalived_interval: Duration::from_millis(milliseconds), ..self }
     }
 
     pub fn start_lyre(&self) -> Speaker {
+        self.interrupt();
         let (priority, interval, more) = (self.priorities.0, self.interval.as_millis(), &self.lyre_options);
         let options = format!("--priority {priority} --interval-ms {interval} {more}");
         Speaker::start(&self.lyre, &options, &self.addresses)
     }
 
     pub fn start_keepalived(&self) -> Keepalived {
-        Keepalived::start(&self.other, self.priorities.1, self.interval, &self.addresses, &self.keepalived_extra)
+        Keepalived::with(&self.other, &self.keepalived_configuration(self.priorities.1))
+    }
+
+    pub fn keepalived_configuration(&self, priority: u8) -> String {
+        configuration(priority, self.keepalived_interval, &self.addresses, &self.keepalived_extra)
     }
 
     /// The test takes Lyre's process or cable away or gives it back: nothing before that counts against it.
@@ -105,7 +137,11 @@ impl Bench {
 
     pub fn address(&self, who: Who, is_v4: bool) -> IpAddr {
         let node = self.node(who);
-        if is_v4 { node.address_v4() } else { node.address_v6() }
+        match is_v4 {
+            true => node.address_v4(),
+            false if self.is_between_globals => IpAddr::from([0xfd77, 0, 0, 0, 0, 0, 0, u16::from(node.number)]),
+            false => node.address_v6(),
+        }
     }
 
     pub fn families(&self) -> Vec<bool> {
@@ -143,6 +179,31 @@ impl Bench {
         eventually(&format!("{who:?} has the addresses after {after}"), self.limit(), || self.holds(who));
     }
 
+    /// Waits until only this node advertises. Where the other side's adverts tell nothing, its addresses do.
+    #[track_caller]
+    pub fn advertises(&self, who: Who, after: &str) {
+        self.settles_on(who, after);
+        self.has_let_go(who.other());
+    }
+
+    /// Waits until exactly one node advertises, for four intervals, and says which.
+    #[track_caller]
+    pub fn one_remains(&self, after: &str) -> Who {
+        let is_v4 = self.families()[0];
+        let mut remains = None;
+        eventually(&format!("one Active after {after}"), self.limit(), || {
+            let from = self.tap.now();
+            std::thread::sleep(self.interval * 4);
+            remains = match self.tap.actives(is_v4, from)[..] {
+                [one] if one == self.address(Who::Lyre, is_v4) => Some(Who::Lyre),
+                [one] if one == self.address(Who::Keepalived, is_v4) => Some(Who::Keepalived),
+                _ => None,
+            };
+            remains.is_some()
+        });
+        remains.unwrap()
+    }
+
     #[track_caller]
     pub fn has_let_go(&self, who: Who) {
         eventually(&format!("{who:?} has no address"), self.limit(), || self.holds_none(who));
@@ -167,22 +228,44 @@ impl Bench {
             let sent = record.iter().find(is_sent).expect("an advert of Lyre").at;
             let is_heard = |noted: &&Noted| noted.at < sent && matches!(noted.note, Note::Heard { priority: 1.., .. });
             let heard = record.iter().rfind(is_heard).expect("an advert of keepalived").at;
-            let down = self.interval * 3 + self.interval * (256 - u32::from(self.priorities.0)) / 256;
+            // An interval learned from keepalived counts until Lyre is Active itself.
+            let interval = self.keepalived_interval;
+            let down = interval * 3 + self.rules().skew(self.priorities.0, interval);
             let late = (sent - heard).saturating_sub(down).saturating_sub(strain.within(heard..sent));
-            assert!(late <= self.interval, "took over {late:?} late, v4 {is_v4}");
+            assert!(late <= interval, "took over {late:?} late, v4 {is_v4}");
         }
     }
 
     /// Nothing Lyre did so far was against the rules, whatever keepalived and the machine did.
     #[track_caller]
     pub fn acquits_lyre(&self, during: &str) {
+        self.acquits_lyre_of(during, |_| true);
+    }
+
+    /// The same where the test itself kept Lyre from running.
+    #[track_caller]
+    pub fn acquits_lyre_but_for_silence(&self, during: &str) {
+        self.acquits_lyre_of(during, |fault| !matches!(fault, Fault::FellSilent { .. } | Fault::KeptAddress { .. }));
+    }
+
+    /// What keepalived did that Lyre must not.
+    pub fn faults_of_keepalived(&self) -> Vec<Fault> {
+        let record = self.other_witness.account(true);
+        let rules = Rules { priority: self.priorities.1, ..self.rules() };
+        let end = record.last().map_or(Duration::ZERO, |last| last.at);
+        judge(&record, &rules, &self.strain(), end)
+    }
+
+    #[track_caller]
+    fn acquits_lyre_of(&self, during: &str, is_meant: impl Fn(&Fault) -> bool) {
         let strain = self.canaries.strain();
-        let rules = Rules { priority: self.priorities.0, interval: self.interval, addresses: self.virtual_addresses() };
+        let rules = self.rules();
         for is_v4 in self.families() {
             let record = self.witness.account(is_v4);
             let has_spoken = record.iter().any(|noted| matches!(noted.note, Note::Sent { .. }));
             let last = record.last().filter(|_| has_spoken).expect("Lyre was never Active");
-            let faults = judge(&record, &rules, &strain, last.at);
+            let mut faults = judge(&record, &rules, &strain, last.at);
+            faults.retain(&is_meant);
             assert!(faults.is_empty(), "Lyre's fault during {during}, v4 {is_v4}: {faults:#?}");
             let (overlap, stolen) = (self.tap.longest_overlap(is_v4, Duration::ZERO, self.interval), strain.longest());
             if overlap > self.interval {
@@ -191,6 +274,25 @@ impl Bench {
                 );
             }
         }
+    }
+
+    fn rules(&self) -> Rules {
+        Rules {
+            priority: self.priorities.0,
+            interval: self.interval,
+            addresses: self.virtual_addresses(),
+            preempts: self.preempts,
+            is_version_2: self.is_version_2,
+        }
+    }
+
+    /// What Lyre's kernel recorded of one family.
+    pub fn record(&self, is_v4: bool) -> Vec<Noted> {
+        self.witness.account(is_v4)
+    }
+
+    pub fn strain(&self) -> Strain {
+        self.canaries.strain()
     }
 
     #[track_caller]

@@ -8,6 +8,10 @@
 mod wire;
 
 mod bench;
+mod election;
+mod several;
+mod speech;
+mod trouble;
 mod walks;
 
 /// Tests on a LAN of their own: `name: |lan| …;`.

@@ -2,9 +2,10 @@
 //! among them.
 
 use super::{Lan, Node};
-use lyre_vrrp::packet::{self, Advert, Carrier};
+use lyre_vrrp::packet::{self, Advert, Carrier, Dialect, Password, Peer, Peers, Wire};
+use lyre_vrrp::params::Centis;
 use nix::sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::IoSliceMut;
@@ -52,8 +53,17 @@ impl Tap {
 
     /// Sees what this node's kernel receives and sends, before any program does.
     pub fn at(node: &Node) -> Tap {
-        let everything = Protocol::from((libc::ETH_P_ALL as u16).to_be() as i32);
-        let socket = node.enter(|| Socket::new(Domain::PACKET, Type::RAW, Some(everything)).unwrap());
+        Tap::record(node.enter(packet_socket))
+    }
+
+    /// Sees only what this node sends, so that a flood of other frames cannot make it lose any.
+    pub fn of_sent(node: &Node) -> Tap {
+        let socket = node.enter(packet_socket);
+        keep_only(&socket, &[(libc::SKF_AD_PKTTYPE, u32::from(libc::PACKET_OUTGOING))]);
+        Tap::record(socket)
+    }
+
+    fn record(socket: Socket) -> Tap {
         socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true).unwrap();
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &(32 << 20)); // refused in a user namespace
@@ -133,6 +143,26 @@ impl Drop for Tap {
     }
 }
 
+/// Sees every frame of the calling thread's namespace.
+pub fn packet_socket() -> Socket {
+    let everything = Protocol::from((libc::ETH_P_ALL as u16).to_be() as i32);
+    Socket::new(Domain::PACKET, Type::RAW, Some(everything)).unwrap()
+}
+
+/// Has the kernel drop all frames but those whose ancillary words (`SKF_AD_…`) are these.
+pub fn keep_only(socket: &Socket, words: &[(libc::c_int, u32)]) {
+    let op = |code: u32, jf, k| SockFilter::new(code as u16, 0, jf, k);
+    let mut filter = Vec::new();
+    for (number, (word, value)) in words.iter().enumerate() {
+        let to_the_end = 2 * (words.len() - number) as u8 - 1;
+        filter.push(op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, (libc::SKF_AD_OFF + word) as u32));
+        filter.push(op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, to_the_end, *value));
+    }
+    filter.push(op(libc::BPF_RET | libc::BPF_K, 0, u32::MAX));
+    filter.push(op(libc::BPF_RET | libc::BPF_K, 0, 0));
+    socket.attach_filter(&filter).unwrap();
+}
+
 fn record(socket: &Socket, frames: &Mutex<Vec<Frame>>, is_over: &AtomicBool) {
     let mut buffer = vec![0; 65536];
     let mut control = nix::cmsg_space!(nix::sys::time::TimeSpec);
@@ -176,8 +206,24 @@ pub fn read_advert(frame: &Frame) -> Option<Seen> {
         }
         _ => return None,
     };
-    let (advert, _) = packet::decode(message, &carrier).ok()?;
+    let advert = dialect(message, &carrier)?.decode(message, &carrier).ok()?.advert;
     Some(Seen { at: frame.at, source: carrier.source, advert })
+}
+
+/// One that accepts this message whatever its version, password, destination and TTL.
+fn dialect(message: &[u8], carrier: &Carrier) -> Option<Dialect> {
+    let wire = match message.first()? >> 4 {
+        2 => Wire::V2 {
+            interval: Centis::new(u16::from(*message.get(5)?) * 100)?,
+            password: (*message.get(4)? == 1).then(|| Password::new(&message[message.len() - 8..])),
+        },
+        _ => Wire::V3,
+    };
+    let peers = match carrier.destination.is_multicast() {
+        true => Peers::Multicast,
+        false => Peers::Unicast(vec![Peer { address: carrier.source, ttl: 0..=255 }]),
+    };
+    Some(Dialect { wire, peers, has_trailer: true })
 }
 
 /// The classic capture file format, microseconds, Ethernet.

@@ -33,7 +33,7 @@ pub enum Note {
     Announced(IpAddr),
     Gained(IpAddr),
     Lost(IpAddr),
-    /// The test stopped or started the program or took its cable.
+    /// The test stopped or is about to start the program, or took its cable: what it hears counts from here on.
     Interrupted,
 }
 
@@ -43,6 +43,10 @@ pub struct Rules {
     pub priority: u8,
     pub interval: Duration,
     pub addresses: Vec<IpAddr>,
+    /// May take over from a living Active of lower priority.
+    pub preempts: bool,
+    /// Version 2 counts the skew time in fractions of a second, whatever the interval.
+    pub is_version_2: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +59,11 @@ pub enum Fault {
     /// Sent as Active though the other Active was heard less than a down interval (after its release: a skew time) ago.
     TookOverFromTheLiving {
         heard: Duration,
+        at: Duration,
+    },
+    /// Sent as Active less than a down interval after it began to listen.
+    TookOverUnheard {
+        since: Duration,
         at: Duration,
     },
     /// Two adverts in a row left out, and the machine was not to blame.
@@ -79,7 +88,7 @@ pub enum Fault {
 /// All faults in a record that is in order of time and reaches until `end`.
 pub fn judge(record: &[Noted], rules: &Rules, strain: &Strain, end: Duration) -> Vec<Fault> {
     let mut judge =
-        Judge { rules, strain, faults: Vec::new(), stand: Stand::backup(None), held: Vec::new(), owed: Vec::new() };
+        Judge { rules, strain, faults: Vec::new(), stand: Stand::listening(None), held: Vec::new(), owed: Vec::new() };
     for noted in record {
         judge.collect(noted.at);
         judge.take(noted);
@@ -101,8 +110,18 @@ struct Judge<'a> {
 
 #[derive(Clone, Copy)]
 enum Stand {
-    Backup { heard: Option<Heard>, released: Option<Duration>, defeat: Option<Defeat> },
-    Active { sent: Duration, source: IpAddr, priority: u8 },
+    /// Listening `since` the last interruption.
+    Backup {
+        since: Option<Duration>,
+        heard: Option<Heard>,
+        released: Option<Duration>,
+        defeat: Option<Defeat>,
+    },
+    Active {
+        sent: Duration,
+        source: IpAddr,
+        priority: u8,
+    },
 }
 
 /// Of a reign that ended because another router's advert outranked ours.
@@ -142,11 +161,7 @@ impl Judge<'_> {
             }
             Note::Interrupted => {
                 self.owed.clear();
-                let heard = match self.stand {
-                    Stand::Backup { heard, .. } => heard,
-                    Stand::Active { .. } => None,
-                };
-                self.stand = Stand::backup(heard);
+                self.stand = Stand::listening(Some(at));
             }
         }
     }
@@ -161,19 +176,28 @@ impl Judge<'_> {
             }
             // A release by who is not Active changes nothing.
             Stand::Backup { .. } if priority == 0 => return,
-            Stand::Backup { heard: Some(heard), released, defeat } if at < self.takes_over_from(heard, released) => {
+            Stand::Backup { since: Some(since), heard: None, .. } if at < self.listens_until(since) => {
+                self.faults.push(Fault::TookOverUnheard { since, at });
+            }
+            Stand::Backup { since, heard: Some(heard), released, defeat }
+                if at < self.takes_over_from(heard, released) =>
+            {
                 let defeat = match defeat {
                     Some(Defeat { at, is_excused: false }) => Some(Defeat { at, is_excused: true }),
                     Some(Defeat { at: outranked, .. }) => {
                         self.faults.push(Fault::SpokeOn { outranked, at });
                         defeat
                     }
+                    None if self.rules.preempts => {
+                        self.stand = Stand::Active { sent: at, source, priority };
+                        return;
+                    }
                     None => {
                         self.faults.push(Fault::TookOverFromTheLiving { heard: heard.at, at });
                         None
                     }
                 };
-                self.stand = Stand::Backup { heard: Some(heard), released, defeat };
+                self.stand = Stand::Backup { since, heard: Some(heard), released, defeat };
                 return;
             }
             Stand::Backup { .. } => self.owed.clear(),
@@ -187,10 +211,11 @@ impl Judge<'_> {
             (Stand::Active { sent, source, priority }, _) => {
                 let outranks = (of_priority, heard.source) > (*priority, *source);
                 // Silent for so long that somebody may have taken over: who does not preempt must not come back.
-                let was_replaced = heard.at - *sent >= self.rules.interval * 3 + skew(254, self.rules.interval);
+                let danger = self.rules.interval * 3 + self.rules.skew(254, self.rules.interval);
+                let was_replaced = heard.at - *sent >= danger && !self.rules.preempts;
                 if outranks || was_replaced {
                     let defeat = Some(Defeat { at: heard.at, is_excused: false });
-                    self.stand = Stand::Backup { heard: Some(heard), released: None, defeat };
+                    self.stand = Stand::Backup { since: None, heard: Some(heard), released: None, defeat };
                     self.owed = self.held.iter().map(|address| (*address, heard.at)).collect();
                 }
             }
@@ -207,8 +232,16 @@ impl Judge<'_> {
 
     /// The first moment at which a Backup may believe that the Active is gone.
     fn takes_over_from(&self, heard: Heard, released: Option<Duration>) -> Duration {
-        let skew = skew(self.rules.priority, heard.interval);
+        let skew = self.rules.skew(self.rules.priority, heard.interval);
         released.map_or(heard.at + heard.interval * 3 + skew, |at| at + skew)
+    }
+
+    /// How long a start has to listen; the owner need not.
+    fn listens_until(&self, since: Duration) -> Duration {
+        match self.rules.priority {
+            255 => since,
+            priority => since + self.rules.interval * 3 + self.rules.skew(priority, self.rules.interval),
+        }
     }
 
     /// Condemns for every address that is still there after its time.
@@ -230,12 +263,15 @@ impl Judge<'_> {
 }
 
 impl Stand {
-    fn backup(heard: Option<Heard>) -> Stand {
-        Stand::Backup { heard, released: None, defeat: None }
+    fn listening(since: Option<Duration>) -> Stand {
+        Stand::Backup { since, heard: None, released: None, defeat: None }
     }
 }
 
-/// RFC 9568 §6.1.
-fn skew(priority: u8, interval: Duration) -> Duration {
-    interval * (256 - u32::from(priority)) / 256
+impl Rules {
+    /// RFC 9568 §6.1, RFC 3768 §6.1.
+    pub fn skew(&self, priority: u8, interval: Duration) -> Duration {
+        let whole = if self.is_version_2 { Duration::from_secs(1) } else { interval };
+        whole * (256 - u32::from(priority)) / 256
+    }
 }
