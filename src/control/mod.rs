@@ -3,12 +3,13 @@
 //! Reading order: [`supervisor`] (the main thread's loop), [`worker`] (the one worker process and its restarts),
 //! [`spawn`] and [`entry`] (both sides of starting it), [`privileges`] and [`confine`] (what is needed, what is given
 //! up), [`listeners`], [`ha`] (the VRRP speaker), [`handover`] (a planned one, as a value), [`succession`] (what becomes
-//! of connections: [`forward`], [`tickle`]), [`admin`] and [`status`].
+//! of connections: [`forward`], [`tickle`]), [`admin`] and [`status`]. [`doctor`] is of another process.
 
 pub mod admin;
 pub mod backoff;
 pub mod clock;
 pub mod confine;
+pub mod doctor;
 pub mod entry;
 pub mod forward;
 pub mod ha;
