@@ -102,7 +102,7 @@ impl Tap {
 
     /// The longest time in which two nodes were Active at once.
     ///
-    /// A node is Active from its first advert until its last before priority 0 or a silence of two and a half
+    /// A node is Active from its first advert until its last before priority 0 or a silence of one and a half
     /// intervals.
     pub fn longest_overlap(&self, is_v4: bool, since: Duration, interval: Duration) -> Duration {
         let mut reigns: BTreeMap<IpAddr, Vec<(Duration, Duration)>> = BTreeMap::new();
@@ -110,7 +110,7 @@ impl Tap {
             let of_source = reigns.entry(seen.source).or_default();
             match of_source.last_mut() {
                 _ if seen.advert.priority.0 == 0 => of_source.push((Duration::MAX, Duration::ZERO)),
-                Some((_, last)) if seen.at.saturating_sub(*last) < interval * 5 / 2 => *last = seen.at,
+                Some((_, last)) if seen.at.saturating_sub(*last) < interval * 3 / 2 => *last = seen.at,
                 _ => of_source.push((seen.at, seen.at)),
             }
         }
