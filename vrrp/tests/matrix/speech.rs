@@ -37,6 +37,10 @@ cases! {
 fn both_take_turns(lan: &Lan, ms: u64, preferred: Who, addresses: &[&'static str], lyre: &str, keepalived: &str) {
     let bench = Bench::new(lan, ms, preferred, addresses).with_options(lyre, keepalived);
     take_turns(&bench, preferred);
+    if lyre == "--version 2" {
+        assert_ne!(bench.tap.tshark("vrrp.version == 2 && vrrp.checksum.status == 1"), "");
+        assert_eq!(bench.tap.tshark("vrrp && (vrrp.version != 2 || vrrp.checksum.status != 1)"), "");
+    }
 }
 
 fn take_turns(bench: &Bench, preferred: Who) {
