@@ -47,6 +47,7 @@ const PURE: &[&str] = &[
     "vrrp/src/packet.rs",
     "vrrp/src/machine.rs",
     "vrrp/src/announce.rs",
+    "vrrp/src/alarm.rs",
     "vrrp/src/error.rs",
 ];
 

@@ -9,7 +9,7 @@ use crate::control::pulse::Pulse;
 use crate::control::view::View;
 use lyre_vrrp::machine::{self, Event, Health, Preempt, State};
 use lyre_vrrp::params::{Centis, Priority, Time, Version, Vrid};
-use lyre_vrrp::runner::{Command, Handle, Host, Options, Router, RouterStatus, Speaker, Speech, StartError};
+use lyre_vrrp::runner::{Command, Handle, Host, Options, Router, RouterStatus, Speaker, StartError};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fmt;
@@ -126,15 +126,8 @@ pub fn held_addresses(settings: &Settings, pair: Option<&Pair>) -> Vec<IpAddr> {
 fn routers(settings: &Settings) -> Result<Vec<Router>, PairError> {
     let router = |router: &VirtualRouter| {
         let settings = machine_settings(router).ok_or_else(|| PairError::Router(router.name.clone()))?;
-        Ok(Router {
-            name: router.name.clone(),
-            interface: router.interface.clone(),
-            settings,
-            addresses: router.addresses.clone(),
-            lease: router.lease,
-            speech: Speech::default(),
-            sync_group: None,
-        })
+        let (name, interface) = (router.name.clone(), router.interface.clone());
+        Ok(Router::new(name, interface, settings, router.addresses.clone(), router.lease))
     };
     settings.routers.iter().map(router).collect()
 }

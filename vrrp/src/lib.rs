@@ -2,9 +2,10 @@
 //!
 //! Reading order: [`params`] (units and formulas), [`packet`] (bytes) and [`authentication`] (their HMAC trailer),
 //! [`machine`] (the protocol, pure), [`group`] (machines that move together), [`announce`] (gratuitous ARP and
-//! neighbour advertisements as bytes), [`link`] (what the machine needs from an operating system), [`runner`] (the
-//! loop that joins them). Everything but [`link::linux`] and [`runner`] is free of sockets, clocks and logging.
+//! neighbour advertisements as bytes), [`alarm`] (what an operator should look at), [`link`] (what the machine needs
+//! from an operating system), [`runner`] (the loop that joins them). Everything but [`link::linux`] and [`runner`] is free of sockets, clocks and logging.
 
+pub mod alarm;
 pub mod announce;
 pub mod authentication;
 pub mod error;

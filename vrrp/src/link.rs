@@ -5,12 +5,14 @@
 
 pub mod linux;
 
-use crate::packet::Carrier;
-use crate::params::Time;
+use crate::announce::Mac;
+use crate::packet::{Carrier, Family};
+use crate::params::{Time, Vrid};
 use ipnet::IpNet;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -28,13 +30,14 @@ pub trait Link {
     /// Sends one advert from the source of the last survey to the VRRP group or a peer.
     fn send(&mut self, destination: IpAddr, advert: &[u8]) -> Result<(), LinkError>;
 
-    /// Puts all virtual addresses on the interface, with a fresh lease. Present ones are no error.
-    fn hold_addresses(&mut self) -> Result<(), LinkError>;
+    /// Puts the virtual addresses of these places on the interface, with a fresh lease. Present ones are no error. Begins
+    /// at 0 and goes on in slices, so that many addresses need not be put there in one go.
+    fn hold_addresses(&mut self, places: Range<usize>) -> Result<(), LinkError>;
 
     /// Has the lease of held addresses renewed soon. Never waits; an error is that of the renewal before.
     fn renew_addresses(&mut self) -> Result<(), LinkError>;
 
-    /// Exchanges the virtual addresses. Held ones that are no longer listed go; new ones come with the next hold.
+    /// Exchanges the virtual addresses, advertised and excluded ones. Held ones that are no longer listed go; new ones come with the next hold.
     fn reassign(&mut self, addresses: &[IpNet], lease: Duration) -> Result<(), LinkError>;
 
     /// Takes all virtual addresses off the interface. Absent ones are no error.
@@ -44,10 +47,56 @@ pub trait Link {
     fn announce(&mut self, frame: &[u8]) -> Result<(), LinkError>;
 
     /// Readable when `receive` has something; none while the interface is unusable.
-    fn descriptor(&self) -> Option<RawFd>;
+    fn descriptors(&self) -> [Option<RawFd>; 2];
+
+    /// Begins or ends to look at what reaches the interface before any firewall. Never waits, may be ignored.
+    fn overhear(&mut self, is_on: bool);
+
+    /// What an ended look saw, once.
+    fn overheard(&mut self) -> Option<Overheard>;
+
+    /// Takes back what was made for this router besides addresses. May take a while; nothing is called afterwards.
+    fn close(&mut self);
 
     /// Whether a change seen by the monitor may alter what `survey` says.
     fn is_concerned(&self, change: &Change) -> bool;
+}
+
+/// A virtual router's own hardware address, 00:00:5e:00:01:VRID (IPv6: 02), on a macvlan above its interface.
+///
+/// Clients keep their neighbour entries over a failover; only switches have to learn. Many hypervisors forbid it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VirtualMac {
+    /// Of the macvlan, at most 15 bytes, without dots and slashes; `vrrp4-51` or `vrrp6-51` if not given.
+    pub interface: Option<String>,
+    /// Adverts leave by the interface below, with its own hardware address (keepalived's `vmac_xmit_base`).
+    pub adverts_from_base: bool,
+}
+
+impl VirtualMac {
+    /// RFC 9568 §7.3.
+    pub fn address(vrid: Vrid, family: Family) -> Mac {
+        let family = match family {
+            Family::V4 => 1,
+            Family::V6 => 2,
+        };
+        [0, 0, 0x5e, 0, family, vrid.get()]
+    }
+
+    /// Name of the macvlan.
+    pub fn name(&self, vrid: Vrid, family: Family) -> String {
+        let family = match family {
+            Family::V4 => 4,
+            Family::V6 => 6,
+        };
+        self.interface.clone().unwrap_or_else(|| format!("vrrp{family}-{}", vrid.get()))
+    }
+
+    /// Whether the kernel takes this name for an interface and sysctl(8) can name its settings.
+    pub fn is_name(name: &str) -> bool {
+        let is_fine = |byte: u8| byte.is_ascii_graphic() && !b"./:%".contains(&byte);
+        (1..=15).contains(&name.len()) && name.bytes().all(is_fine)
+    }
 }
 
 /// What an interface offers a virtual router.
@@ -61,6 +110,14 @@ pub struct Survey {
     pub is_forwarding: bool,
     /// How many of the virtual addresses are on the interface.
     pub virtual_present: usize,
+}
+
+/// Adverts of our VRID on the wire, whatever became of them above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Overheard {
+    pub from_others: u64,
+    /// From our own source address, yet not sent by us. IPv4 drops them before any socket.
+    pub from_our_address: u64,
 }
 
 /// A received IP datagram of protocol 112, unchecked.
@@ -97,6 +154,11 @@ pub struct LinkError {
 impl LinkError {
     pub(crate) fn new(operation: &'static str, interface: &str, cause: impl Into<io::Error>) -> LinkError {
         LinkError { operation, interface: interface.to_owned(), cause: cause.into() }
+    }
+
+    /// Forbidden, as by a firewall or a lost capability.
+    pub fn is_refusal(&self) -> bool {
+        self.cause.kind() == io::ErrorKind::PermissionDenied
     }
 
     /// The interface went away or down under us; a survey follows anyway.

@@ -37,9 +37,11 @@ mod damping;
 #[cfg(test)]
 mod tests;
 
+use crate::alarm::Alarm;
 use crate::packet::{Advert, Family};
 use crate::params::{Centis, Priority, Time, Version, Vrid, skew_time, skew_time_v2};
 use active::{Active, Stalled};
+pub use announcing::Announcing;
 use backup::Backup;
 use damping::Damping;
 use std::collections::VecDeque;
@@ -52,6 +54,7 @@ pub struct Machine {
     settings: Settings,
     /// How long the kernel keeps the addresses without a refresh; zero if they are permanent.
     lease: Duration,
+    announcing: Announcing,
     health: Health,
     hold: Hold,
     /// The sync group lets us take over; true without a group.
@@ -74,6 +77,7 @@ impl Machine {
         Machine {
             settings,
             lease,
+            announcing: Announcing::default(),
             health: Health::Able,
             hold: Hold::None,
             has_consent: true,
@@ -82,8 +86,13 @@ impl Machine {
             preempts_from: Time::default(),
             damping: Damping::default(),
             phase: Phase::Initialize,
-            actions: VecDeque::new(),
+            actions: VecDeque::with_capacity(ACTIONS),
         }
+    }
+
+    /// How addresses are announced from now on; a burst under way goes on.
+    pub fn set_announcing(&mut self, announcing: Announcing) {
+        self.announcing = announcing;
     }
 
     /// Takes one input at the moment `now`, which never runs backwards. Drain [`Machine::poll`] before the next one.
@@ -118,7 +127,12 @@ impl Machine {
             }
             (
                 Phase::Initialize,
-                Input::LinkDown | Input::Advert { .. } | Input::Tick | Input::AddressLost | Input::Yield,
+                Input::LinkDown
+                | Input::Advert { .. }
+                | Input::Tick
+                | Input::AddressLost
+                | Input::Yield
+                | Input::Slept { .. },
             ) => Phase::Initialize,
 
             (Phase::Backup(mut backup), Input::LinkUp { source }) => {
@@ -153,6 +167,11 @@ impl Machine {
             (Phase::Backup(backup), Input::Yield) => Phase::Backup(backup),
             // Not ours to restore: the lease of a left-over address ran out, or we withdrew it ourselves.
             (Phase::Backup(backup), Input::AddressLost) => Phase::Backup(backup),
+            (Phase::Backup(mut backup), Input::Slept { late }) => {
+                backup.listen_on(now);
+                self.push(Action::Report(Event::Stalled { late }));
+                Phase::Backup(backup)
+            }
             (Phase::Backup(_), Input::Shutdown) => self.leave_backup(Reason::Shutdown),
 
             (Phase::Active(active), Input::LinkUp { source }) => self.move_source(active, now, source),
@@ -172,6 +191,7 @@ impl Machine {
             (Phase::Active(active), Input::AddressLost) => self.restore_addresses(active, now),
             // We hold them, so they are ours.
             (Phase::Active(active), Input::AddressFound) => Phase::Active(active),
+            (Phase::Active(active), Input::Slept { late }) => self.stall(active, now, late),
             (Phase::Active(_), Input::Shutdown) => self.leave_active(now, Reason::Shutdown),
 
             (Phase::Stalled(mut stalled), Input::LinkUp { source }) => {
@@ -205,6 +225,7 @@ impl Machine {
             }
             // The kernel let the lease run out while we slept; only the end of listening may bring the address back.
             (Phase::Stalled(stalled), Input::AddressLost | Input::AddressFound) => Phase::Stalled(stalled),
+            (Phase::Stalled(stalled), Input::Slept { late }) => self.stall(stalled.active, now, late),
             (Phase::Stalled(_), Input::Shutdown) => self.leave_stalled(Reason::Shutdown),
         };
         self.check();
@@ -345,6 +366,11 @@ impl Machine {
         self.is_ready(now) && now >= self.preempts_from && !self.damping.forbids_preemption(now)
     }
 
+    /// Whether this node lost the address by its own fault so often that it takes it from nobody for a while.
+    pub fn is_damped(&self, now: Time) -> bool {
+        self.damping.forbids_preemption(now)
+    }
+
     fn drop_leftover(&mut self) {
         if self.leftover {
             self.leftover = false;
@@ -399,6 +425,9 @@ enum Hold {
         until: Time,
     },
 }
+
+/// More than one input ever causes.
+const ACTIONS: usize = 16;
 
 /// Down intervals without any Active after which a held Backup takes the address all the same.
 const LONELY_DOWN_INTERVALS: u32 = 3;
@@ -496,6 +525,8 @@ pub enum Input<'a> {
     AddressLost,
     /// At start: our virtual addresses are already on the interface (we crashed while Active).
     AddressFound,
+    /// The machine stood still for longer than `now` shows: CLOCK_MONOTONIC does not count a suspend.
+    Slept { late: Duration },
     /// Process end: release the address.
     Shutdown,
 }
@@ -571,6 +602,10 @@ pub enum Event {
     AddressRestored {
         count: usize,
     },
+    /// First sign of a condition that somebody should look at.
+    AlarmRaised(Alarm),
+    /// No sign of it for its quiet time.
+    AlarmCleared(Alarm),
 }
 
 /// Why the state changed; one word for logs, status and metrics.

@@ -30,8 +30,8 @@ mod ipv4;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use checksum::{fold, sum};
-pub use dialect::{Dialect, Password, Peer, Peers, Received, Wire};
+pub(crate) use checksum::{fold, pseudo_header_sum, sum};
+pub use dialect::{Checked, Dialect, Password, Peer, Peers, Received, Wire};
 pub use ipv4::ipv4;
 
 use crate::error::DecodeError;

@@ -10,11 +10,14 @@ mod rounds;
 mod station;
 mod sync;
 
+pub use crate::alarm::{Alarm, Alarms};
 use crate::authentication::{Authenticator, Freshness, Key, Mode};
 use crate::link::LinkError;
+pub use crate::link::VirtualMac;
 use crate::link::linux::netlink::{Monitor, Netlink};
 use crate::link::linux::{Attachment, LinuxLink};
 use crate::link::linux::{may_open_raw_sockets, realtime};
+pub use crate::machine::Announcing;
 use crate::machine::{Event, Health, Settings, State};
 use crate::packet::{Checksum, ChecksumChoice, Dialect, Peers};
 use crate::params::{Priority, Time};
@@ -22,7 +25,7 @@ use ipnet::IpNet;
 use journal::Journal;
 use mailbox::Mailbox;
 use rounds::Rounds;
-use station::Station;
+use station::{Station, held_addresses};
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -80,6 +83,10 @@ pub struct Router {
     pub settings: Settings,
     /// With prefix lengths as they are put on the interface.
     pub addresses: Vec<IpNet>,
+    /// Held and announced like `addresses`, but not in adverts; of either family, as many as wanted.
+    pub excluded: Vec<IpNet>,
+    pub virtual_mac: Option<VirtualMac>,
+    pub announcing: Announcing,
     /// The kernel removes the addresses this long after the last refresh (dead-man lease). Whole seconds, >= 2.
     pub lease: Duration,
     pub speech: Speech,
@@ -88,9 +95,20 @@ pub struct Router {
 }
 
 impl Router {
-    /// Multicast, version 3, no authentication, on its own; `settings` come from the same addresses.
+    /// Multicast, version 3, no authentication, on its own, the interface's hardware address; `settings` come from the same addresses.
     pub fn new(name: String, interface: String, settings: Settings, addresses: Vec<IpNet>, lease: Duration) -> Router {
-        Router { name, interface, settings, addresses, lease, speech: Speech::default(), sync_group: None }
+        Router {
+            name,
+            interface,
+            settings,
+            addresses,
+            excluded: Vec::new(),
+            virtual_mac: None,
+            announcing: Announcing::default(),
+            lease,
+            speech: Speech::default(),
+            sync_group: None,
+        }
     }
 }
 
@@ -214,6 +232,7 @@ pub struct RouterStatus {
     pub health: Health,
     /// The Active's address and priority as last heard, if it is not us.
     pub active_peer: Option<(IpAddr, Priority)>,
+    pub alarms: Alarms,
     pub counters: Counters,
 }
 
@@ -245,6 +264,9 @@ pub struct Counters {
     pub lease_refreshes: u64,
     /// Refused additions, removals and renewals of addresses.
     pub address_errors: u64,
+    /// How often this node stood still so long that a peer may have taken over, and the longest time.
+    pub stalls: u64,
+    pub longest_stall: Duration,
 }
 
 /// Received datagrams that were dropped, by reason.
@@ -330,8 +352,10 @@ fn open_station(router: Router, realtime_priority: Option<u8>) -> Result<Station
     };
     let link = LinuxLink::open(Attachment {
         interface: router.interface.clone(),
+        vrid: router.settings.vrid,
         family: router.settings.family,
-        addresses: router.addresses.clone(),
+        addresses: held_addresses(&router),
+        virtual_mac: router.virtual_mac.clone(),
         lease: router.lease,
         is_owner: router.settings.priority == Priority::OWNER,
         peers,

@@ -430,7 +430,7 @@ impl Lan {
     /// Breaks something; over by `end`.
     fn fault(&mut self, end: Nanos) -> Result<(), String> {
         let index = self.random.within(0..self.nodes.len() as u64) as usize;
-        let kind = self.random.within(0..12);
+        let kind = self.random.within(0..13);
         if self.prints {
             println!("{:12} fault {kind} at node {index}", self.now / 1_000);
         }
@@ -459,6 +459,7 @@ impl Lan {
             9 if can_act => self.crash(index),
             10 if can_act => self.reprioritise(index)?,
             11 if can_act => self.handle(index, Input::Yield)?,
+            12 if can_act => self.handle(index, Input::Slept { late: Duration::from_secs(5) })?,
             _ if self.nodes[index].is_crashed => self.restart(index)?,
             _ => {}
         }

@@ -6,7 +6,7 @@ mod wire;
 use lyre_vrrp::machine::{Event, Health, Preempt, Settings, State};
 use lyre_vrrp::packet::Family;
 use lyre_vrrp::params::{Centis, Priority, Time, Version, Vrid};
-use lyre_vrrp::runner::{Command, Handle, Host, Options, Router, Speaker, Speech, StartError};
+use lyre_vrrp::runner::{Command, Handle, Host, Options, Router, Speaker, StartError};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -61,15 +61,13 @@ fn router(name: &str, vrid: u8, priority: u8) -> Router {
         preempt: Preempt::Never,
         addresses: vec![address.parse().unwrap()],
     };
-    Router {
-        name: name.to_owned(),
-        interface: "eth0".to_owned(),
+    Router::new(
+        name.to_owned(),
+        "eth0".to_owned(),
         settings,
-        addresses: vec![format!("{address}/24").parse().unwrap()],
-        lease: Duration::from_secs(3),
-        speech: Speech::default(),
-        sync_group: None,
-    }
+        vec![format!("{address}/24").parse().unwrap()],
+        Duration::from_secs(3),
+    )
 }
 
 fn start(node: &Node, routers: Vec<Router>, owner: Owner) -> Handle {

@@ -3,21 +3,29 @@
 //! Knows nothing of Active and Backup. The crate's `unsafe` lives in the files below this one.
 
 pub mod clock;
+mod frame;
+mod macvlan;
 pub mod netlink;
 pub mod realtime;
 mod renewal;
 mod sockets;
+mod taps;
 
-use crate::link::{Change, Datagram, Link, LinkError, Survey};
+use crate::announce::Mac;
+use crate::link::{Change, Datagram, Link, LinkError, Overheard, Survey, VirtualMac};
 use crate::packet::Family;
+use crate::params::Vrid;
 use ipnet::IpNet;
-use netlink::{Assigned, Holding, Netlink};
-use renewal::Renewal;
+use macvlan::{Macvlan, narrowed};
+use netlink::{Assigned, Holding, Interface, Netlink};
+use renewal::{Renewal, Target};
 use sockets::{AdvertReceiver, AdvertSender, FrameSender};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
+use std::ops::Range;
 use std::os::fd::RawFd;
 use std::time::Duration;
+use taps::Twin;
 
 /// Whether this process may open the sockets adverts need.
 pub fn may_open_raw_sockets() -> bool {
@@ -33,9 +41,11 @@ pub fn may_open_raw_sockets() -> bool {
 #[derive(Debug, Clone)]
 pub struct Attachment {
     pub interface: String,
+    pub vrid: Vrid,
     pub family: Family,
-    /// The virtual addresses, as they are put on the interface.
+    /// The virtual addresses, advertised and excluded ones, as they are put on the interface.
     pub addresses: Vec<IpNet>,
+    pub virtual_mac: Option<VirtualMac>,
     pub lease: Duration,
     /// The virtual addresses are the node's own (priority 255), so they may be the source.
     pub is_owner: bool,
@@ -52,10 +62,20 @@ pub struct LinuxLink {
     at: Attachment,
     netlink: Netlink,
     renewal: Renewal,
-    /// Of the last survey; addresses can be dropped from an interface that is down.
+    macvlan: Option<Macvlan>,
+    /// Where the addresses live: the interface or the macvlan above it. Of the last survey; addresses can be dropped
+    /// from an interface that is down.
     index: Option<u32>,
+    is_holding: bool,
     holdings: Vec<Holding>,
+    /// As they are put on the interface, in the order of the configuration.
+    networks: Vec<IpNet>,
+    /// The same, sorted, without prefix lengths.
+    virtuals: Vec<IpAddr>,
+    /// On the interface, of the virtual router's family.
     assigned: Vec<Assigned>,
+    /// Where the addresses live, of any family they have.
+    present: Vec<Assigned>,
     sockets: Option<Sockets>,
 }
 
@@ -66,6 +86,8 @@ struct Sockets {
     receiver: AdvertReceiver,
     sender: AdvertSender,
     frames: FrameSender,
+    /// With a virtual MAC, and the macvlan's number.
+    twin: Option<(u32, Twin)>,
 }
 
 impl LinuxLink {
@@ -78,12 +100,36 @@ impl LinuxLink {
         });
         let (netlink, renewal) =
             opened.map_err(|(operation, cause)| LinkError::new(operation, &at.interface, cause))?;
+        let macvlan = at.virtual_mac.as_ref().map(|of| Macvlan::new(of, at.vrid, at.family, &at.addresses));
         let holdings = Vec::with_capacity(at.addresses.len());
-        Ok(LinuxLink { at, netlink, renewal, index: None, holdings, assigned: Vec::with_capacity(16), sockets: None })
+        let mut link = LinuxLink {
+            at,
+            netlink,
+            renewal,
+            macvlan,
+            index: None,
+            is_holding: false,
+            holdings,
+            networks: Vec::new(),
+            virtuals: Vec::new(),
+            assigned: Vec::with_capacity(16),
+            present: Vec::with_capacity(16),
+            sockets: None,
+        };
+        link.list_addresses();
+        Ok(link)
+    }
+
+    fn list_addresses(&mut self) {
+        let has_macvlan = self.macvlan.is_some();
+        let wanted = |network: &IpNet| if has_macvlan { narrowed(*network) } else { *network };
+        self.networks = self.at.addresses.iter().map(wanted).collect();
+        self.virtuals = self.networks.iter().map(IpNet::addr).collect();
+        self.virtuals.sort_unstable();
     }
 
     fn is_virtual(&self, address: IpAddr) -> bool {
-        self.at.addresses.iter().any(|network| network.addr() == address)
+        self.virtuals.binary_search(&address).is_ok()
     }
 
     fn choose_source(&self) -> Option<IpAddr> {
@@ -107,31 +153,64 @@ impl LinuxLink {
     /// The address keeps away from the on-link route of a prefix that a node address already has.
     fn plan_holdings(&mut self) {
         self.holdings.clear();
-        for network in &self.at.addresses {
-            let leaves_route_alone = self
-                .assigned
-                .iter()
-                .any(|a| !self.at.addresses.iter().any(|v| v.addr() == a.network.addr()) && covers(a, network));
+        for network in &self.networks {
+            let is_own = |a: &Assigned| self.virtuals.binary_search(&a.network.addr()).is_err();
+            let leaves_route_alone =
+                self.macvlan.is_none() && self.assigned.iter().any(|a| covers(a, network) && is_own(a));
             self.holdings.push(Holding { network: *network, leaves_route_alone });
         }
+        self.renewal.make_room(self.holdings.len());
+    }
+
+    /// How many virtual addresses are there, and usable.
+    fn count_present(&mut self, holder: &Interface) -> io::Result<usize> {
+        self.present.clear();
+        let mixed = self.networks.iter().any(|network| Family::of(network.addr()) != self.at.family);
+        if mixed {
+            self.netlink.addresses(holder.index, Family::V4, &mut self.present)?;
+            self.netlink.addresses(holder.index, Family::V6, &mut self.present)?;
+        } else if self.macvlan.is_some() {
+            self.netlink.addresses(holder.index, self.at.family, &mut self.present)?;
+        } else {
+            self.present.extend_from_slice(&self.assigned);
+        }
+        let present = self.present.iter().filter(|a| self.virtuals.binary_search(&a.network.addr()).is_ok()).count();
+        if self.macvlan.is_none() || holder.is_up == (self.is_holding || present > 0) {
+            return Ok(present);
+        }
+        if holder.is_up {
+            // A former life left it up, and its lease has ended since.
+            self.netlink.set_up(holder.index, false)?;
+        }
+        // Addresses on a macvlan that somebody set down serve nobody.
+        Ok(0)
     }
 
     fn open_sockets(&mut self, index: u32, source: IpAddr) -> Result<(), LinkError> {
-        if self.sockets.as_ref().is_some_and(|s| s.index == index && s.source == source) {
+        let macvlan = self.macvlan.as_ref().zip(self.index).map(|(macvlan, index)| (index, macvlan.mac()));
+        let name = self.at.interface.as_str();
+        let failed = |operation| move |cause: io::Error| LinkError::new(operation, name, cause);
+        if let Some(sockets) = self.sockets.as_mut().filter(|s| s.index == index && s.source == source) {
+            if sockets.twin.as_ref().map(|(on, _)| *on) != macvlan.map(|(on, _)| on) {
+                let twin = open_twin(macvlan, self.at.family);
+                sockets.twin = twin.map_err(failed("listen for our virtual MAC"))?;
+            }
             return Ok(());
         }
         self.sockets = None;
-        let name = self.at.interface.as_str();
-        let failed = |operation| move |cause: io::Error| LinkError::new(operation, name, cause);
         let receiver = if self.at.peers.is_empty() {
             AdvertReceiver::multicast(name, index, self.at.family)
         } else {
             AdvertReceiver::unicast(name, index, source)
         };
         let receiver = receiver.map_err(failed("open the socket that receives adverts"))?;
-        let sender = AdvertSender::open(name, index, source).map_err(failed("open the socket that sends adverts"))?;
+        let is_from_base = self.at.virtual_mac.as_ref().is_none_or(|of| of.adverts_from_base);
+        let mac = macvlan.map(|(_, mac)| mac).filter(|_| !is_from_base);
+        let sender =
+            AdvertSender::open(name, index, source, mac).map_err(failed("open the socket that sends adverts"))?;
         let frames = FrameSender::open(index).map_err(failed("open the socket for announcements"))?;
-        self.sockets = Some(Sockets { index, source, receiver, sender, frames });
+        let twin = open_twin(macvlan, self.at.family).map_err(failed("listen for our virtual MAC"))?;
+        self.sockets = Some(Sockets { index, source, receiver, sender, frames, twin });
         Ok(())
     }
 
@@ -141,37 +220,52 @@ impl LinuxLink {
     }
 }
 
+fn open_twin(macvlan: Option<(u32, Mac)>, family: Family) -> io::Result<Option<(u32, Twin)>> {
+    macvlan.map(|(index, mac)| Ok((index, Twin::open(index, family, mac)?))).transpose()
+}
+
 impl Link for LinuxLink {
     fn survey(&mut self) -> Result<Survey, LinkError> {
         let failed = |name: &str, cause| LinkError::new("look at the interface", name, cause);
         let found = self.netlink.interface(&self.at.interface).map_err(|cause| failed(&self.at.interface, cause))?;
-        self.index = found.map(|interface| interface.index);
         self.assigned.clear();
-        let Some(interface) = found else {
+        let Some(base) = found else {
+            self.index = None;
             self.sockets = None;
+            if let Some(macvlan) = &mut self.macvlan {
+                macvlan.forget();
+            }
             return Ok(Survey::default());
         };
+        let holder = match &mut self.macvlan {
+            Some(macvlan) => {
+                let made = macvlan.ensure(&mut self.netlink, &base);
+                made.map_err(|cause| LinkError::new("make the virtual MAC", &self.at.interface, cause))?
+            }
+            None => base,
+        };
+        self.index = Some(holder.index);
         self.netlink
-            .addresses(interface.index, self.at.family, &mut self.assigned)
+            .addresses(base.index, self.at.family, &mut self.assigned)
             .map_err(|cause| failed(&self.at.interface, cause))?;
+        let virtual_present = self.count_present(&holder).map_err(|cause| failed(&self.at.interface, cause))?;
         self.plan_holdings();
-        let source = if interface.is_running { self.choose_source() } else { None };
+        let source = if base.is_running { self.choose_source() } else { None };
         match source {
-            Some(source) => self.open_sockets(interface.index, source)?,
+            Some(source) => self.open_sockets(base.index, source)?,
             None => self.sockets = None,
         }
-        let is_present = |network: &&IpNet| self.assigned.iter().any(|a| a.network.addr() == network.addr());
-        Ok(Survey {
-            source,
-            mac: interface.mac,
-            is_forwarding: interface.is_forwarding,
-            virtual_present: self.at.addresses.iter().filter(is_present).count(),
-        })
+        Ok(Survey { source, mac: holder.mac, is_forwarding: holder.is_forwarding, virtual_present })
     }
 
     fn receive<'a>(&mut self, buffer: &'a mut [u8]) -> Result<Option<Datagram<'a>>, LinkError> {
         let Some(sockets) = self.sockets.as_mut() else { return Ok(None) };
-        sockets.receiver.receive(buffer).map_err(|cause| LinkError::new("receive adverts", &self.at.interface, cause))
+        let failed = |cause| LinkError::new("receive adverts", &self.at.interface, cause);
+        let mut piece = sockets.receiver.receive(buffer).map_err(failed)?;
+        if let (None, Some((_, twin))) = (&piece, &mut sockets.twin) {
+            piece = twin.receive(buffer).map_err(failed)?;
+        }
+        Ok(piece.map(|piece| piece.of(buffer)))
     }
 
     fn send(&mut self, destination: IpAddr, advert: &[u8]) -> Result<(), LinkError> {
@@ -180,14 +274,23 @@ impl Link for LinuxLink {
         sent.map_err(|cause| LinkError::new(OPERATION, &self.at.interface, cause))
     }
 
-    fn hold_addresses(&mut self) -> Result<(), LinkError> {
+    fn hold_addresses(&mut self, places: Range<usize>) -> Result<(), LinkError> {
         const OPERATION: &str = "add the virtual addresses";
         let mut plan = self.renewal.plan();
         plan.index = self.index;
         plan.holdings.clone_from(&self.holdings);
         plan.lease = self.at.lease;
+        let is_first = places.start == 0;
+        let slice = self.holdings.get(places).unwrap_or_default();
         let result = match self.index {
-            Some(index) => self.netlink.hold_addresses(index, &self.holdings, self.at.lease),
+            Some(index) => {
+                self.is_holding = true;
+                let raised = match is_first && self.macvlan.is_some() {
+                    true => self.netlink.set_up(index, true),
+                    false => Ok(()),
+                };
+                raised.and(self.netlink.hold_addresses(index, slice, self.at.lease))
+            }
             None => Err(io::Error::from_raw_os_error(libc::ENODEV)),
         };
         result.map_err(|cause| LinkError::new(OPERATION, &self.at.interface, cause))
@@ -199,9 +302,14 @@ impl Link for LinuxLink {
     }
 
     fn reassign(&mut self, addresses: &[IpNet], lease: Duration) -> Result<(), LinkError> {
-        let mut gone = std::mem::replace(&mut self.at.addresses, addresses.to_vec());
-        gone.retain(|network| !addresses.contains(network));
+        self.at.addresses = addresses.to_vec();
         self.at.lease = lease;
+        let mut gone = std::mem::take(&mut self.networks);
+        self.list_addresses();
+        gone.retain(|network| !self.networks.contains(network));
+        if let Some(macvlan) = &mut self.macvlan {
+            macvlan.reassign(addresses);
+        }
         self.plan_holdings();
         let mut plan = self.renewal.plan();
         let Some(index) = plan.index else { return Ok(()) };
@@ -214,8 +322,13 @@ impl Link for LinuxLink {
     fn drop_addresses(&mut self) -> Result<(), LinkError> {
         let mut plan = self.renewal.plan();
         plan.index = None;
+        self.is_holding = false;
         let Some(index) = self.index else { return Ok(()) };
-        match self.netlink.drop_addresses(index, &self.at.addresses) {
+        let lowered = match self.macvlan {
+            Some(_) => self.netlink.set_up(index, false),
+            None => Ok(()),
+        };
+        match self.netlink.drop_addresses(index, &self.networks).and(lowered) {
             Err(cause) if cause.raw_os_error() == Some(libc::ENODEV) => Ok(()),
             result => result.map_err(|cause| LinkError::new("remove the virtual addresses", &self.at.interface, cause)),
         }
@@ -227,18 +340,56 @@ impl Link for LinuxLink {
         sent.map_err(|cause| LinkError::new(OPERATION, &self.at.interface, cause))
     }
 
-    fn descriptor(&self) -> Option<RawFd> {
-        self.sockets.as_ref().map(|sockets| sockets.receiver.descriptor())
+    fn descriptors(&self) -> [Option<RawFd>; 2] {
+        let Some(sockets) = &self.sockets else { return [None; 2] };
+        [Some(sockets.receiver.descriptor()), sockets.twin.as_ref().map(|(_, twin)| twin.descriptor())]
+    }
+
+    fn overhear(&mut self, is_on: bool) {
+        let target = self.sockets.as_ref().filter(|_| is_on).map(|sockets| Target {
+            index: sockets.index,
+            family: self.at.family,
+            vrid: self.at.vrid,
+            own: sockets.source,
+        });
+        self.renewal.overhear(target);
+    }
+
+    fn overheard(&mut self) -> Option<Overheard> {
+        self.renewal.overheard()
+    }
+
+    fn close(&mut self) {
+        self.sockets = None;
+        if let Some(mut macvlan) = self.macvlan.take() {
+            // Whatever is left of it, the next life adopts.
+            let _ = macvlan.remove(&mut self.netlink);
+        }
     }
 
     fn is_concerned(&self, change: &Change) -> bool {
+        let is_holder = |index: &u32| self.index == Some(*index);
+        let is_below = |index: &u32| self.sockets.as_ref().is_some_and(|sockets| sockets.index == *index);
         match change {
             Change::Unknown => true,
-            Change::Link { index, name } => *name == self.at.interface || self.index == Some(*index),
+            Change::Link { index, name } => {
+                let is_ours = self.macvlan.as_ref().is_some_and(|macvlan| macvlan.is_named(name));
+                *name == self.at.interface || is_ours || is_holder(index) || is_below(index)
+            }
             // Each lease renewal is echoed as a new address; only its removal would be news.
             Change::Address { index, address, is_removed } => {
-                self.index == Some(*index) && (*is_removed || !self.is_virtual(*address))
+                let is_near = is_holder(index) || is_below(index) || self.sockets.is_none();
+                is_near && (*is_removed || !self.is_virtual(*address))
             }
+        }
+    }
+}
+
+/// Taken out of the configuration by a reload: the macvlan goes, on the thread that has the time.
+impl Drop for LinuxLink {
+    fn drop(&mut self) {
+        if let Some(macvlan) = self.macvlan.take() {
+            self.renewal.remove_at_end(macvlan);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Active: advertise on time, hold the addresses, and know when to let go (RFC 9568 §6.4.3).
 
-use super::announcing::Announcing;
+use super::announcing::{Announcing, Pending};
 use super::backup::Backup;
 use super::{Action, Event, Health, Hold, LONELY_DOWN_INTERVALS, Machine, Phase, Reason, Settings, State, outranks};
 use crate::packet::Advert;
@@ -20,7 +20,7 @@ pub(super) struct Active {
     repeat: Option<Time>,
     /// We advertise 0 although we could serve, and wait for a taker.
     pub(super) offer: Option<Offer>,
-    announcing: Announcing,
+    announcing: Pending,
     /// When the lease has to be extended; `None` without a lease.
     pub(super) refresh: Option<Time>,
     /// The loser we hear and answer.
@@ -79,7 +79,7 @@ const DEAF_ADVERTS: u32 = 5;
 
 impl Active {
     /// Just after the advert, the addresses and the first announcement.
-    pub(super) fn started(now: Time, source: IpAddr, interval: Centis, lease: Duration) -> Active {
+    pub(super) fn started(now: Time, source: IpAddr, interval: Centis, lease: Duration, plan: &Announcing) -> Active {
         Active {
             source,
             sent: now,
@@ -87,7 +87,7 @@ impl Active {
             repeat: None,
             offer: None,
             rival: None,
-            announcing: Announcing::burst(now),
+            announcing: Pending::burst(plan, now),
             refresh: next_refresh(now, lease),
             losses: Vec::new(),
         }
@@ -115,7 +115,7 @@ impl Machine {
 
     pub(super) fn active_deadline(&self, active: &Active) -> Time {
         let give_up = active.offer.map(|offer| offer.since.plus(self.offer_window()));
-        [Some(active.announcing.deadline()), active.refresh, active.repeat, give_up]
+        [active.announcing.deadline(), active.refresh, active.repeat, give_up]
             .into_iter()
             .flatten()
             .fold(active.next_advert, Time::min)
@@ -141,7 +141,7 @@ impl Machine {
             active.refresh = next_refresh(now, self.lease);
         }
         // While releasing, our announcement could land after the successor's.
-        if active.announcing.take_due(now) && self.advertised(&active) != Priority::RELEASE {
+        if active.announcing.take_due(&self.announcing, now) && self.advertised(&active) != Priority::RELEASE {
             self.push(Action::Announce);
         }
         Phase::Active(active)
@@ -186,7 +186,7 @@ impl Machine {
             return Phase::Backup(self.step_down(active, now, advert, source, received, Reason::Outranked));
         }
         self.answer(&mut active, now, received);
-        if active.announcing.contest(now) {
+        if active.announcing.contest(&self.announcing, now) {
             self.push(Action::Announce);
         }
         self.push(Action::Report(Event::LosingAdvert { source, priority: advert.priority }));
@@ -301,7 +301,7 @@ impl Machine {
         }
         if adds_addresses && self.advertised(&active) != Priority::RELEASE {
             self.push(Action::Announce);
-            active.announcing = Announcing::burst(now);
+            active.announcing = Pending::burst(&self.announcing, now);
         }
         Phase::Active(active)
     }
@@ -359,14 +359,19 @@ impl Machine {
     /// Before any input is looked at: an Active that was silent for too long does nothing before it has listened.
     pub(super) fn notice_stall(&mut self, now: Time) {
         let danger = self.danger();
-        let Phase::Active(active) = &self.phase else { return };
-        let late = now.since(active.sent);
-        if late < danger {
-            return;
-        }
-        let until = now.plus(self.settings.advert_interval.duration());
-        self.phase = Phase::Stalled(Stalled { active: active.clone(), until });
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Initialize) {
+            Phase::Active(active) if now.since(active.sent) >= danger => {
+                let late = now.since(active.sent);
+                self.stall(active, now, late)
+            }
+            phase => phase,
+        };
+    }
+
+    /// Listens for an interval before anything else is sent.
+    pub(super) fn stall(&mut self, active: Active, now: Time, late: Duration) -> Phase {
         self.push(Action::Report(Event::Stalled { late }));
+        Phase::Stalled(Stalled { active, until: now.plus(self.settings.advert_interval.duration()) })
     }
 
     pub(super) fn hear_as_stalled(
@@ -410,7 +415,7 @@ impl Machine {
         active.repeat = None;
         self.push(Action::Install);
         active.refresh = next_refresh(now, self.lease);
-        active.announcing = Announcing::refresh(now);
+        active.announcing = Pending::refresh(&self.announcing, now);
         if self.advertised(&active) != Priority::RELEASE {
             self.push(Action::Announce);
         }

@@ -274,7 +274,8 @@ impl Machine {
         self.push(Action::Install);
         self.push(Action::Announce);
         self.report(from, State::Active, reason);
-        Phase::Active(Active::started(now, source, self.settings.advert_interval, self.lease))
+        let interval = self.settings.advert_interval;
+        Phase::Active(Active::started(now, source, interval, self.lease, &self.announcing))
     }
 
     pub(super) fn learned(&self, interval: Centis) -> Centis {

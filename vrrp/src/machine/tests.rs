@@ -30,6 +30,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("Initialize", "yield",              "",                                      "Initialize"),
     ("Initialize", "consent",            "",                                      "Initialize"),
     ("Initialize", "no consent",         "",                                      "Initialize"),
+    ("Initialize", "slept",              "",                                      "Initialize"),
 
     ("Backup",     "link up",            "",                                      "Backup"),
     ("Backup",     "link down",          "LinkDown",                              "Initialize"),
@@ -54,6 +55,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("Backup",     "yield",              "",                                      "Backup"),
     ("Backup",     "consent",            "",                                      "Backup"),
     ("Backup",     "no consent",         "",                                      "Backup"),
+    ("Backup",     "slept",              "stalled 500",                           "Backup"),
 
     ("Active",     "link up",            "",                                      "Active"),
     ("Active",     "link down",          "send 0, withdraw, LinkDown",            "Initialize"),
@@ -78,6 +80,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("Active",     "yield",              "send 0",                                "Active"),
     ("Active",     "consent",            "",                                      "Active"),
     ("Active",     "no consent",         "",                                      "Active"),
+    ("Active",     "slept",              "stalled 500",                           "Stalled"),
 
     ("Stalled",    "link up",            "",                                      "Stalled"),
     ("Stalled",    "link down",          "withdraw, LinkDown",                    "Initialize"),
@@ -102,18 +105,20 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("Stalled",    "yield",              "",                                      "Stalled"),
     ("Stalled",    "consent",            "",                                      "Stalled"),
     ("Stalled",    "no consent",         "",                                      "Stalled"),
+    ("Stalled",    "slept",              "stalled 500",                           "Stalled"),
 ];
 
 const STATES: [&str; 4] = ["Initialize", "Backup", "Active", "Stalled"];
 
 #[rustfmt::skip]
-const INPUTS: [&str; 23] = [
+const INPUTS: [&str; 24] = [
     "link up", "link down",
     "higher", "equal, higher IP", "equal, lower IP", "lower", "degraded",
     "release by known", "release by other", "own address",
     "tick early", "tick due",
     "able", "degraded health", "unable",
     "hand over", "resume", "address lost", "address found", "shutdown", "yield", "consent", "no consent",
+    "slept",
 ];
 
 #[test]
@@ -128,6 +133,27 @@ fn every_state_answers_every_input_as_the_table_says() {
             assert_eq!((actions.as_str(), node.phase()), (row.2, row.3), "{state}, {input}");
         }
     }
+}
+
+#[test]
+fn a_suspended_active_sends_nothing_before_it_has_listened() {
+    let mut node = Node::in_state("Active");
+    node.pass(10);
+    assert_eq!(node.give("slept"), "stalled 500");
+    assert_eq!(node.tick(), "");
+    assert_eq!(node.hear(NEXT, 201), "withdraw, Stalled");
+    assert_eq!(node.phase(), "Backup");
+}
+
+#[test]
+fn a_suspended_backup_does_not_take_over_before_it_has_listened() {
+    let mut node = Node::in_state("Backup");
+    node.pass(300);
+    node.give("slept");
+    node.pass(90);
+    assert_eq!(node.tick(), "");
+    node.pass(10);
+    assert_eq!(node.tick(), "send 200, install, announce, ActiveDown");
 }
 
 #[test]
@@ -1192,6 +1218,7 @@ impl Node {
             "yield" => self.handle(Input::Yield),
             "consent" => self.handle(Input::Consent(true)),
             "no consent" => self.handle(Input::Consent(false)),
+            "slept" => self.handle(Input::Slept { late: Duration::from_millis(500) }),
             other => panic!("no input {other}"),
         }
     }
@@ -1236,5 +1263,7 @@ fn word(action: &Action) -> String {
         Action::Report(Event::TwoOwners { .. }) => "two owners".into(),
         Action::Report(Event::AddressConflict { .. }) => "conflict".into(),
         Action::Report(Event::AddressRestored { count }) => format!("restored {count}"),
+        Action::Report(Event::AlarmRaised(alarm)) => format!("alarm {alarm}"),
+        Action::Report(Event::AlarmCleared(alarm)) => format!("end of alarm {alarm}"),
     }
 }

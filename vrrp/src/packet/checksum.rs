@@ -37,7 +37,7 @@ const FIELD: std::ops::Range<usize> = 6..8;
 
 /// Source, destination, protocol and length as 16-bit words: the same sum for the 12 bytes of IPv4 and the 40 bytes
 /// of RFC 8200 §8.1, whose other bytes are zero.
-pub(super) fn pseudo_header_sum(source: IpAddr, destination: IpAddr, message_bytes: usize) -> u64 {
+pub(crate) fn pseudo_header_sum(source: IpAddr, destination: IpAddr, message_bytes: usize) -> u64 {
     let address = |address| match address {
         IpAddr::V4(address) => sum(&Ipv4Addr::octets(&address)),
         IpAddr::V6(address) => sum(&Ipv6Addr::octets(&address)),

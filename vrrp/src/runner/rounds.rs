@@ -10,7 +10,7 @@ use super::sync::SyncGroups;
 use super::{Command, Host, Options, Router, open_station};
 use crate::link::Change;
 use crate::link::linux::LinuxLink;
-use crate::link::linux::clock::{now, readable, wait};
+use crate::link::linux::clock::{now, readable, suspended, wait};
 use crate::link::linux::netlink::Monitor;
 use crate::link::linux::realtime::Shortfall;
 use crate::machine::{Event, Health, Input};
@@ -34,6 +34,9 @@ const STATUS_PERIOD: Duration = Duration::from_millis(100);
 
 /// How long a shutdown waits for the peer at most, so that the whole of it stays below 1.5 s.
 const LEAVE_MAX: Duration = Duration::from_millis(1400);
+
+/// Shorter ones are the time between the readings of two clocks, and harm nobody.
+const SUSPEND_MIN: Duration = Duration::from_millis(10);
 
 /// Larger than the largest advert, 255 IPv6 addresses.
 const DATAGRAM_BYTES: usize = 8192;
@@ -60,6 +63,10 @@ pub(super) struct Rounds {
     is_status_stale: bool,
     has_mail: bool,
     leaving: Leaving,
+    /// Whose chore is next.
+    turn: usize,
+    /// For how long the machine has been suspended since it started.
+    suspended: Duration,
 }
 
 /// How far the end has come.
@@ -99,6 +106,8 @@ impl Rounds {
             is_status_stale: true,
             has_mail: true,
             leaving: Leaving::No,
+            turn: 0,
+            suspended: suspended().unwrap_or_default(),
         }
     }
 
@@ -130,6 +139,7 @@ impl Rounds {
             self.settle_groups();
             self.tick();
             self.settle_groups();
+            self.do_chore();
             self.notice_changes();
             if now() >= self.health_at || !self.muted.is_empty() {
                 self.ask_health();
@@ -138,6 +148,7 @@ impl Rounds {
         self.tell();
         self.is_status_stale = true;
         self.publish();
+        self.stations.iter_mut().for_each(Station::close);
         self.journal.close();
     }
 
@@ -147,7 +158,7 @@ impl Rounds {
         self.descriptors.clear();
         self.descriptors.push(readable(self.monitor.descriptor()));
         self.descriptors.push(readable(self.mailbox.descriptor()));
-        self.descriptors.extend(self.stations.iter().filter_map(Station::descriptor).map(readable));
+        self.descriptors.extend(self.stations.iter().flat_map(Station::descriptors).map(readable));
         let owners_from = self.descriptors.len();
         let is_heeded = |descriptor: &&RawFd| !self.muted.contains(*descriptor);
         self.descriptors.extend(self.watched.iter().filter(is_heeded).copied().map(readable));
@@ -172,6 +183,7 @@ impl Rounds {
     }
 
     fn hear(&mut self) {
+        self.notice_suspend();
         for station in &mut self.stations {
             station.hear(now, &mut self.buffer);
         }
@@ -180,6 +192,26 @@ impl Rounds {
     fn tick(&mut self) {
         for station in &mut self.stations {
             station.tick(now());
+        }
+    }
+
+    /// One slice of one router, in turn; then adverts are looked at again.
+    fn do_chore(&mut self) {
+        for _ in 0..self.stations.len() {
+            self.turn = (self.turn + 1) % self.stations.len();
+            if self.stations.get_mut(self.turn).is_some_and(|station| station.do_chore(now())) {
+                return;
+            }
+        }
+    }
+
+    /// CLOCK_MONOTONIC stands still while the machine is suspended; the addresses did not.
+    fn notice_suspend(&mut self) {
+        let Some(total) = suspended() else { return };
+        let slept = total.saturating_sub(self.suspended);
+        if slept >= SUSPEND_MIN {
+            self.suspended = total;
+            self.stations.iter_mut().for_each(|station| station.sleep_unnoticed(now(), slept));
         }
     }
 
@@ -195,13 +227,14 @@ impl Rounds {
             return;
         }
         let stations = &mut self.stations;
-        // Each change makes the concerned routers look for themselves, which also tells our own doing from others'.
-        let mut have_worked = true;
+        // Changes make the concerned routers look for themselves, once, which also tells our own doing from others'.
         let drained = self.monitor.drain(|change: Change| {
-            for station in stations.iter_mut().filter(|station| station.is_concerned(&change)) {
-                have_worked &= station.survey(now());
-            }
+            stations.iter_mut().for_each(|station| station.notice(&change));
         });
+        let mut have_worked = true;
+        for station in stations.iter_mut().filter(|station| station.is_survey_due()) {
+            have_worked &= station.survey(now());
+        }
         if !have_worked || drained.is_err() {
             self.survey_at = self.survey_at.min(now().plus(SURVEY_RETRY));
         }

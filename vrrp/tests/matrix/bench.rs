@@ -151,12 +151,12 @@ impl Bench {
 
     pub fn holds(&self, who: Who) -> bool {
         let node = self.node(who);
-        self.virtual_addresses().iter().all(|address| node.has(&address.to_string()))
+        self.virtual_addresses().iter().all(|address| node.has_anywhere(&address.to_string()))
     }
 
     pub fn holds_none(&self, who: Who) -> bool {
         let node = self.node(who);
-        !self.virtual_addresses().iter().any(|address| node.has(&address.to_string()))
+        !self.virtual_addresses().iter().any(|address| node.has_anywhere(&address.to_string()))
     }
 
     fn virtual_addresses(&self) -> Vec<IpAddr> {

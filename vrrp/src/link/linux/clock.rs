@@ -13,6 +13,18 @@ pub fn now() -> Time {
     Time(read(ClockId::CLOCK_MONOTONIC))
 }
 
+/// For how long the machine has been suspended since it started: what CLOCK_MONOTONIC does not count. None if this
+/// thread was interrupted between the readings of the clocks every time, so that their difference tells nothing.
+pub fn suspended() -> Option<Duration> {
+    const MEANWHILE_MAX: u64 = 1_000_000;
+    (0..3).find_map(|_| {
+        let before = read(ClockId::CLOCK_MONOTONIC);
+        let boot = read(ClockId::CLOCK_BOOTTIME);
+        let meanwhile = read(ClockId::CLOCK_MONOTONIC).saturating_sub(before);
+        (meanwhile <= MEANWHILE_MAX).then(|| Duration::from_nanos(boot.saturating_sub(before)))
+    })
+}
+
 /// Nanoseconds since 1970 by the wall clock, for authentication only.
 pub fn utc() -> Utc {
     Utc(read(ClockId::CLOCK_REALTIME))

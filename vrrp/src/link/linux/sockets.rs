@@ -1,26 +1,38 @@
-//! Raw sockets: one that only receives adverts, one that only sends them, one for ARP and neighbour advertisements.
+//! Raw sockets: one that only receives adverts, one that only sends them, one for complete frames.
 //!
 //! Read first: raw(7), ip(7), ipv6(7), packet(7). Two sockets, because the receiving one is bound to the group, which
 //! no source address can be, and because a sending one must never collect a queue.
 #![allow(unsafe_code)]
 
 use super::clock;
+use super::frame::{self, TRAFFIC_CLASS, ipv4_header};
+use crate::announce::Mac;
 use crate::link::{Datagram, HOPS};
 use crate::packet::{Carrier, Family, GROUP_V4, GROUP_V6, PROTOCOL};
 use crate::params::Time;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockAddr, SockFilter, Socket, Type};
 use std::io;
 use std::mem::{MaybeUninit, size_of, size_of_val};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-
-/// Internetwork control (CS6), as routing protocols use it, so that a full link drops others first.
-const TRAFFIC_CLASS: u8 = 0xc0;
-
-const IPV4_HEADER_BYTES: usize = 20;
 
 /// Where the checksum is in an advert; the kernel computes and checks it for IPv6.
 const CHECKSUM_OFFSET: libc::c_int = 6;
+
+/// A [`Datagram`] as a part of the buffer it was read into.
+pub(super) struct Piece {
+    pub(super) place: Range<usize>,
+    pub(super) carrier: Option<Carrier>,
+    pub(super) received: Time,
+}
+
+impl Piece {
+    pub(super) fn of(self, buffer: &[u8]) -> Datagram<'_> {
+        let bytes = buffer.get(self.place).unwrap_or_default();
+        Datagram { bytes, carrier: self.carrier, received: self.received }
+    }
+}
 
 /// An adverts-only socket of one interface.
 pub(super) struct AdvertReceiver {
@@ -68,7 +80,7 @@ impl AdvertReceiver {
     }
 
     /// The oldest queued datagram, if any.
-    pub(super) fn receive<'a>(&mut self, buffer: &'a mut [u8]) -> io::Result<Option<Datagram<'a>>> {
+    pub(super) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Option<Piece>> {
         let before = clock::now();
         let mut control = Control::default();
         let (length, source) = match receive_message(self.socket.as_fd(), buffer, &mut control) {
@@ -84,7 +96,7 @@ impl AdvertReceiver {
             Family::V4 => None,
             Family::V6 => Some(control.carrier(source)),
         };
-        Ok(Some(Datagram { bytes: buffer.get(..length).unwrap_or_default(), carrier, received }))
+        Ok(Some(Piece { place: 0..length, carrier, received }))
     }
 
     pub(super) fn descriptor(&self) -> RawFd {
@@ -104,12 +116,14 @@ pub(super) struct AdvertSender {
     index: u32,
     source: IpAddr,
     packet: Vec<u8>,
+    /// The hardware address adverts to the group leave from; none for the interface's own.
+    mac: Option<(Mac, FrameSender)>,
     /// IPv4 identification; never zero, which would make the kernel choose.
     id: u16,
 }
 
 impl AdvertSender {
-    pub(super) fn open(interface: &str, index: u32, source: IpAddr) -> io::Result<AdvertSender> {
+    pub(super) fn open(interface: &str, index: u32, source: IpAddr, mac: Option<Mac>) -> io::Result<AdvertSender> {
         let family = if source.is_ipv4() { Family::V4 } else { Family::V6 };
         let socket = raw_socket(family, interface)?;
         // BPF "ret 0": drop everything that would be queued.
@@ -136,10 +150,16 @@ impl AdvertSender {
                 socket.bind(&socket_address(v6.into(), index))?;
             }
         }
-        Ok(AdvertSender { socket, index, source, packet: Vec::with_capacity(2048), id: 0 })
+        let mac = mac.map(|mac| Ok::<_, io::Error>((mac, FrameSender::open(index)?))).transpose()?;
+        Ok(AdvertSender { socket, index, source, packet: Vec::with_capacity(2048), mac, id: 0 })
     }
 
     pub(super) fn send(&mut self, destination: IpAddr, advert: &[u8]) -> io::Result<()> {
+        if let (Some((mac, frames)), true) = (&self.mac, destination.is_multicast()) {
+            self.id = self.id.checked_add(1).unwrap_or(1);
+            frame::write(&mut self.packet, *mac, self.source, destination, self.id, advert);
+            return frames.send(&self.packet);
+        }
         self.packet.clear();
         if let (IpAddr::V4(source), IpAddr::V4(destination)) = (self.source, destination) {
             self.id = self.id.checked_add(1).unwrap_or(1);
@@ -161,23 +181,29 @@ impl FrameSender {
         // Protocol 0 means: no copy of any incoming frame.
         let kind = Type::RAW.nonblocking().cloexec();
         let socket = Socket::new(Domain::PACKET, kind, None)?;
-        // SAFETY: a sockaddr_ll fits into the zeroed storage and is plain data; the length is its own.
-        let ((), address) = unsafe {
-            SockAddr::try_init(|storage, length| {
-                let link = storage.cast::<libc::sockaddr_ll>();
-                (*link).sll_family = libc::AF_PACKET as libc::sa_family_t;
-                (*link).sll_ifindex = index as libc::c_int;
-                *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
-                Ok(())
-            })?
-        };
-        socket.bind(&address)?;
+        socket.bind(&packet_address(index, 0)?)?;
         Ok(FrameSender(socket))
     }
 
     pub(super) fn send(&self, frame: &[u8]) -> io::Result<()> {
         self.0.send(frame).map(drop)
     }
+}
+
+/// Where a packet socket listens; protocol 0 is nowhere.
+pub(super) fn packet_address(index: u32, protocol: u16) -> io::Result<SockAddr> {
+    // SAFETY: a sockaddr_ll fits into the zeroed storage and is plain data; the length is its own.
+    let ((), address) = unsafe {
+        SockAddr::try_init(|storage, length| {
+            let link = storage.cast::<libc::sockaddr_ll>();
+            (*link).sll_family = libc::AF_PACKET as libc::sa_family_t;
+            (*link).sll_protocol = protocol.to_be();
+            (*link).sll_ifindex = index as libc::c_int;
+            *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+            Ok(())
+        })?
+    };
+    Ok(address)
 }
 
 /// Sets an option that neither socket2 nor nix knows.
@@ -212,26 +238,11 @@ fn socket_address(address: IpAddr, index: u32) -> SockAddr {
     }
 }
 
-/// RFC 791 without options. The kernel fills the header checksum.
-fn ipv4_header(source: Ipv4Addr, destination: Ipv4Addr, id: u16, payload: usize) -> [u8; IPV4_HEADER_BYTES] {
-    let length = u16::try_from(IPV4_HEADER_BYTES + payload).unwrap_or(u16::MAX);
-    let mut header = [0; IPV4_HEADER_BYTES];
-    header[0] = 0x45;
-    header[1] = TRAFFIC_CLASS;
-    header[2..4].copy_from_slice(&length.to_be_bytes());
-    header[4..6].copy_from_slice(&id.to_be_bytes());
-    header[8] = HOPS;
-    header[9] = PROTOCOL;
-    header[12..16].copy_from_slice(&source.octets());
-    header[16..20].copy_from_slice(&destination.octets());
-    header
-}
-
 /// The control messages we ask for.
 #[derive(Default)]
-struct Control {
+pub(super) struct Control {
     /// Nanoseconds of CLOCK_REALTIME.
-    stamp: Option<u64>,
+    pub(super) stamp: Option<u64>,
     hops: Option<u8>,
     destination: Option<Ipv6Addr>,
 }
@@ -249,7 +260,11 @@ impl Control {
 struct ControlBuffer([u8; 256]);
 
 /// recvmsg(2): length, IPv6 source, control messages.
-fn receive_message(socket: BorrowedFd<'_>, buffer: &mut [u8], control: &mut Control) -> io::Result<(usize, Ipv6Addr)> {
+pub(super) fn receive_message(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    control: &mut Control,
+) -> io::Result<(usize, Ipv6Addr)> {
     let mut control_buffer = ControlBuffer([0; 256]);
     let mut vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: all-zero is a valid value of these plain C structs.
@@ -302,18 +317,6 @@ unsafe fn read_control(header: &libc::msghdr, control: &mut Control) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet;
-
-    #[test]
-    fn our_ipv4_header_passes_the_checks_of_received_ones() {
-        let source = Ipv4Addr::new(10, 77, 0, 1);
-        let mut bytes = ipv4_header(source, GROUP_V4, 1, 3).to_vec();
-        bytes.extend_from_slice(b"abc");
-        let (carrier, message) = packet::ipv4(&bytes).unwrap();
-        assert_eq!(carrier, Carrier { source: IpAddr::V4(source), destination: IpAddr::V4(GROUP_V4), ttl: 255 });
-        assert_eq!(message, b"abc");
-        assert_eq!(bytes[6..8], [0, 0], "fragments allowed, so that a small MTU on the way does not eat adverts");
-    }
 
     #[test]
     fn a_missing_hop_limit_is_none_that_passes() {
