@@ -68,6 +68,8 @@ pub struct Router {
     pub has_virtual_mac: bool,
     /// What the lyre that runs here says: "active", "backup", …
     pub state: Option<String>,
+    /// Alarms that the lyre here has raised about it.
+    pub alarms: Vec<Alarm>,
     pub link: Option<Link>,
     /// Of all adverts of this family on this interface while we listened, one entry a sender and VRID.
     pub heard: Vec<Heard>,
@@ -134,4 +136,10 @@ pub struct Heard {
 pub struct Claim {
     pub address: IpAddr,
     pub mac: [u8; 6],
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alarm {
+    pub name: String,
+    pub remedy: String,
 }

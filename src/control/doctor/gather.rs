@@ -1,6 +1,6 @@
 //! Collects the facts. Everything that cannot be found out is left unknown; nothing here is an error.
 
-use super::facts::{Bridge, Daemon, Facts, Link, Manager, Peer, Privileges, Router, Rule, Ticks};
+use super::facts::{Alarm, Bridge, Daemon, Facts, Link, Manager, Peer, Privileges, Router, Rule, Ticks};
 use super::{firewall, listen};
 use crate::config::settings::{Cluster, Settings, VirtualRouter};
 use crate::control::privileges::{Capabilities, Capability};
@@ -49,7 +49,8 @@ pub(super) fn facts(settings: &Settings, status: Option<&Status>, wait: Duration
 }
 
 fn configured(router: &VirtualRouter, status: Option<&Status>) -> Router {
-    let state = status.and_then(|status| status.routers.iter().find(|running| running.name == router.name));
+    let running = status.and_then(|status| status.routers.iter().find(|running| running.name == router.name));
+    let alarms = running.map(|running| running.alarms.as_slice()).unwrap_or_default();
     Router {
         name: router.name.clone(),
         interface: router.interface.clone(),
@@ -61,7 +62,8 @@ fn configured(router: &VirtualRouter, status: Option<&Status>) -> Router {
         addresses: router.addresses.iter().map(|network| network.addr()).collect(),
         is_unicast: false,
         has_virtual_mac: false,
-        state: state.map(|running| running.state.clone()),
+        state: running.map(|running| running.state.clone()),
+        alarms: alarms.iter().map(|a| Alarm { name: a.name.clone(), remedy: a.remedy.clone() }).collect(),
         link: None,
         heard: Vec::new(),
         has_socket: false,

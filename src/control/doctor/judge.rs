@@ -58,6 +58,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
         findings.push(lan::actives(router, facts));
         findings.push(lan::address(router));
         findings.extend(lan::virtual_mac(router));
+        findings.extend(lan::alarms(router));
     }
     findings
 }

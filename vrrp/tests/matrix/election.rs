@@ -209,10 +209,11 @@ fn owner(lan: &Lan, lyre: u8, keepalived: u8, owner: Who) {
 /// Both are configured as owner: one remains, and Lyre says so.
 fn two_owners(lan: &Lan, higher: Who) {
     let bench = Bench::new(lan, 100, higher.other(), &V4).with_priorities(255, 255);
-    let speaker = bench.start_lyre();
+    let mut speaker = bench.start_lyre();
     bench.settles_on(Who::Lyre, "it started alone");
     let _keepalived = bench.start_keepalived();
     speaker.expect(&["TwoOwners"], SOON);
+    eventually("Lyre raises the alarm", SOON, || speaker.status("v4").contains("two_owners"));
     eventually("one of them remains", SOON, || {
         let since = bench.tap.now() - bench.interval * 5;
         bench.tap.actives(true, since).len() == 1 && bench.holds(Who::Lyre) != bench.holds(Who::Keepalived)

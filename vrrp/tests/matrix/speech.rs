@@ -75,6 +75,8 @@ fn wrong_password(lan: &Lan) {
     eventually("Lyre counts", SOON, || !speaker.status("v4").contains("authentication: 0,"));
     eventually("keepalived complains", SOON, || keepalived.log().contains("passwd"));
     assert_eq!(speaker.state("v4"), "Active");
+    // Another password under our VRID reads as another pair on this LAN.
+    eventually("Lyre raises the alarm", SOON, || speaker.status("v4").contains("duplicate_vrid"));
 }
 
 fn ipv6(lan: &Lan) {
@@ -147,6 +149,7 @@ fn version_2_interval(lan: &Lan, lyre_ms: u64, keepalived_ms: u64) {
     let _keepalived = bench.start_keepalived();
     eventually("both are Active", SOON, || bench.holds(Who::Lyre) && bench.holds(Who::Keepalived));
     eventually("Lyre counts", SOON, || !speaker.status("v4").contains("interval: 0,"));
+    eventually("Lyre raises the alarm", SOON, || speaker.status("v4").contains("interval_mismatch"));
 }
 
 /// keepalived has this form from 2.2.8 on; 2.2.7 does not, so its part is played by a raw sender.

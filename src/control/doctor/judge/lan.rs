@@ -130,6 +130,7 @@ pub(super) fn silence(router: &Router, facts: &Facts) -> Finding {
     let is_peer_alive = facts.peers.iter().any(|peer| peer.answers)
         || facts.daemon.as_ref().is_some_and(|daemon| daemon.is_pair_link_up == Some(true));
     let remedy = match bridge {
+        _ if router.is_unicast => "check the peers' addresses in vip.peers and the firewalls on the way".to_owned(),
         Some(bridge) => format!(
             "bridge {0} snoops without a querier: ip link set {0} type bridge mcast_querier 1, or mcast_snooping 0",
             bridge.name
@@ -210,6 +211,14 @@ pub(super) fn virtual_mac(router: &Router) -> Option<Finding> {
     let remedy = "allow forged transmits, MAC changes (VMware) or MAC spoofing (Hyper-V, libvirt) and no port security for \
                   this port, or set virtual_mac = false";
     Some(found(Level::Warn, "virtual_mac", &router.name, message, remedy))
+}
+
+/// What the lyre here has noticed by itself over a longer time.
+pub(super) fn alarms(router: &Router) -> Vec<Finding> {
+    let raised = router.alarms.iter();
+    raised
+        .map(|a| found(Level::Warn, "alarm", &router.name, format!("{} is raised", a.name), a.remedy.as_str()))
+        .collect()
 }
 
 fn is_active(router: &Router) -> bool {

@@ -1,6 +1,8 @@
 //! A table: a sound pair with one thing changed, and the one finding that has to follow.
 
-use super::super::facts::{Bridge, Claim, Daemon, Facts, Heard, Link, Manager, Peer, Privileges, Router, Rule, Ticks};
+use super::super::facts::{
+    Alarm, Bridge, Claim, Daemon, Facts, Heard, Link, Manager, Peer, Privileges, Router, Rule, Ticks,
+};
 use super::{Finding, Level, judge};
 use std::net::IpAddr;
 
@@ -38,6 +40,7 @@ fn router() -> Router {
         is_unicast: false,
         has_virtual_mac: false,
         state: Some("backup".to_owned()),
+        alarms: Vec::new(),
         link: Some(Link {
             is_up: true,
             has_carrier: true,
@@ -118,6 +121,9 @@ fn one_thing_wrong_with_the_router_is_one_finding_with_a_remedy() {
         }),
         ("address", Fail, "02:00:00:00:00:09", |r| {
             r.claims.push(Claim { address: IpAddr::from([10, 77, 0, 100]), mac: [2, 0, 0, 0, 0, 9] });
+        }),
+        ("alarm", Warn, "not_heard", |r| {
+            r.alarms.push(Alarm { name: "not_heard".to_owned(), remedy: "use unicast peers".to_owned() });
         }),
         ("virtual_mac", Warn, "QEMU", |r| {
             r.has_virtual_mac = true;
