@@ -3,9 +3,13 @@
 //! `cargo bench --bench failover` (root, for keepalived's scripts; packages keepalived, haproxy, wrk, iproute2).
 //! - `LYRE_BENCH_RUNS` (20): runs of every case. The contenders take turns, run by run.
 //! - `LYRE_BENCH_SATURATE_SECONDS` (180): how long both cores are saturated for the false-failover count; 0 skips it.
-//! - `LYRE_BENCH_ONLY` (`lyre` or `keepalived`): one side only; nothing is written then.
+//! - `LYRE_BENCH_DAEMON_RUNS` (10): runs of every case of the daemons without a proxy; 0 skips them.
+//! - `LYRE_BENCH_ONLY` (`lyre`, `keepalived` or `daemons`): one part only; nothing is written then.
 //!
 //! The table goes to docs/bench/failover.md, every single run to docs/bench/failover.jsonl.
+
+#[path = "failover/daemon.rs"]
+mod daemon;
 
 use lyre::demo::contender::Contender;
 use lyre::demo::contender::keepalived::{self, KeepalivedHaproxy};
@@ -88,6 +92,7 @@ fn bench() -> Result<bool, DemoError> {
     let takes_part = |kind: Kind| match only.as_deref() {
         Some("lyre") => kind == Kind::Lyre,
         Some("keepalived") => kind != Kind::Lyre,
+        Some("daemons") => false,
         _ => true,
     };
     let lab = Arc::new(Lab::build()?);
@@ -102,7 +107,12 @@ fn bench() -> Result<bool, DemoError> {
     for kind in [Kind::Lyre, Kind::Keepalived].into_iter().filter(|kind| seconds > 0 && takes_part(*kind)) {
         saturations.push(saturate(&lab, &identity, kind, seconds)?);
     }
-    let report = report(runs, &measured, &saturations);
+    let daemon_runs = number("LYRE_BENCH_DAEMON_RUNS", 10);
+    let daemons = match only.as_deref() {
+        None | Some("daemons") if daemon_runs > 0 => daemon::bench(&lab, daemon_runs)?,
+        _ => String::new(),
+    };
+    let report = report(runs, &measured, &saturations) + &daemons;
     print(&report);
     if only.is_none() {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/bench");

@@ -5,6 +5,7 @@
 
 mod check;
 mod client;
+mod doctor;
 mod events;
 mod import;
 mod keygen;
@@ -17,6 +18,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// What went wrong, told on stderr already.
 pub const FAILED: u8 = 1;
@@ -119,6 +121,11 @@ enum Command {
         #[arg(long, value_name = "PATH")]
         out: Option<PathBuf>,
     },
+    /// Find out why something does not work, and say what to do
+    Doctor {
+        #[command(subcommand)]
+        about: DoctorAbout,
+    },
     /// Print lyre.toml for the configuration of another program
     Import {
         #[command(subcommand)]
@@ -135,6 +142,27 @@ enum Command {
     Worker {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         orders: Vec<OsString>,
+    },
+}
+
+#[derive(Subcommand)]
+enum DoctorAbout {
+    /// Why two nodes do not pair: listens to the LAN, looks at this host, changes nothing
+    #[command(
+        after_help = "Run it as root, on both nodes, while lyre runs. Exit status: 0 nothing failed, 1 something did."
+    )]
+    Vrrp {
+        #[command(flatten)]
+        config: ConfigOptions,
+        /// Admin socket of the lyre that runs here [default: admin.socket of the configuration]
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+        /// Listen for this long, as in 10s [default: four advert intervals, at least 4s]
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        wait: Option<Duration>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -189,6 +217,11 @@ pub fn main() -> ExitCode {
         Command::Drain { socket, off: true } => orders::order(&socket.client(), "/v1/undrain", false),
         Command::Metrics(socket) => orders::metrics(&socket.client()),
         Command::Keygen { out } => keygen::run(out.as_deref()),
+        Command::Doctor { about: DoctorAbout::Vrrp { config, socket, wait, json } } => {
+            let path = config.path();
+            let client = SocketOptions { socket, config: Some(path.clone()) }.client();
+            doctor::vrrp(&path, config.node.as_deref(), &client, wait, json)
+        }
         Command::Import { from: ImportFrom::Keepalived { file, host } } => import::keepalived(&file, host),
         Command::Completions { shell } => completions(shell),
         Command::Worker { orders } => run::worker(&orders),
@@ -211,6 +244,10 @@ impl SocketOptions {
 fn config_path(typed: Option<&PathBuf>) -> PathBuf {
     let from_environment = || std::env::var_os("LYRE_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
     typed.cloned().or_else(from_environment).unwrap_or_else(|| CONFIG_DEFAULT.into())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    crate::config::units::duration(text).map_err(|_| "wants a number and a unit, as in 10s or 500ms".to_owned())
 }
 
 fn demo(options: crate::demo::Options) -> ExitCode {

@@ -53,6 +53,11 @@ pub enum Story {
         alarm: String,
         detail: String,
     },
+    /// No sign of an alarm for its quiet time.
+    AlarmCleared {
+        router: String,
+        alarm: String,
+    },
     /// The last line of a subscriber that reads too slowly.
     Dropped {
         reason: String,
@@ -74,6 +79,10 @@ impl Stories {
             What::Event(Event::Transition { from, to, reason }) => {
                 Story::Transition { router, from: word(from), to: word(to), reason: word(reason) }
             }
+            What::Event(Event::AlarmRaised(alarm)) => {
+                Story::Alarm { router, alarm: alarm.to_string(), detail: alarm.remedy().to_owned() }
+            }
+            What::Event(Event::AlarmCleared(alarm)) => Story::AlarmCleared { router, alarm: alarm.to_string() },
             What::Event(alarm) => {
                 let detail = format!("{alarm:?}");
                 let alarm = word(Bare(detail.split([' ', '{', '(']).next().unwrap_or_default()));

@@ -5,12 +5,13 @@
 //! [`confine`] (what is needed, what is given up), [`listeners`], [`ha`] and [`routers`] (the VRRP speaker and what it
 //! runs), [`handover`] (a planned one, as a value), [`succession`] (what becomes
 //! of connections: [`forward`], [`tickle`]), [`track`] (what the addresses depend on), [`hooks`] and
-//! [`events`] (who is told), [`admin`] and [`status`].
+//! [`events`] (who is told), [`admin`] and [`status`]. [`doctor`] is of another process.
 
 pub mod admin;
 pub mod backoff;
 pub mod clock;
 pub mod confine;
+pub mod doctor;
 pub mod entry;
 pub mod events;
 pub mod forward;

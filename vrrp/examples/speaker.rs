@@ -9,7 +9,7 @@
 //!
 //! All addresses of one family form one virtual router; both families give two. Prints one JSON object a line for each
 //! event, with the CLOCK_MONOTONIC time in nanoseconds. Reads orders from standard input, one a line: `handover`,
-//! `resume`, `able`, `degraded`, `unable`, `priority N`, `status`, `shutdown`. SIGTERM and SIGINT shut down, too.
+//! `resume`, `able`, `degraded`, `unable`, `priority N`, `address A/P` (one more), `status`, `shutdown`. SIGTERM and SIGINT shut down, too.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use ipnet::IpNet;
@@ -133,6 +133,12 @@ fn obey_lines(arguments: &mut Arguments, handle: &Handle, health: &AtomicU8) {
             (Some("shutdown"), None) => handle.command(Command::Shutdown),
             (Some("priority"), Some(value)) => {
                 arguments.priority = value.parse().unwrap_or(arguments.priority);
+                if let Ok(routers) = arguments.routers() {
+                    handle.command(Command::Reload(routers));
+                }
+            }
+            (Some("address"), Some(value)) => {
+                arguments.addresses.extend(value.parse::<IpNet>());
                 if let Ok(routers) = arguments.routers() {
                     handle.command(Command::Reload(routers));
                 }

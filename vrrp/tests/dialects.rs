@@ -1,93 +1,19 @@
-//! Other ways to speak than multicast version 3: version 2 with and without password, unicast, HMAC, both checksum
-//! forms; beside keepalived where it speaks them.
+//! Other ways to speak than multicast version 3, between Lyres: unicast, HMAC, both checksum forms. What keepalived
+//! speaks, too, is in the matrix.
 
 #![allow(clippy::unwrap_used)]
 
 mod wire;
 
-use nix::sys::signal::Signal;
 use std::time::Duration;
-use wire::keepalived::Keepalived;
 use wire::speaker::Speaker;
 use wire::tap::Tap;
-use wire::{Lan, eventually, is_installed, on_a_lan};
+use wire::{eventually, on_a_lan};
 
 const V4: [&str; 1] = ["10.77.0.100/24"];
 const V6: [&str; 1] = ["fd77::100/128"];
 const LIMIT: Duration = Duration::from_secs(20);
 const KEY: &str = "an-example-of-a-key-with-32-bytes";
-
-/// Lyre first, then keepalived as its Backup; each ends in order once and the other takes over.
-fn beside_keepalived(lan: &Lan, options: &str, interval: Duration, addresses: &[&str], extra: &str) {
-    let (lyre, other) = (lan.node(1), lan.node(2));
-    let address = addresses[0].split('/').next().unwrap();
-    let family = if address.contains('.') { "v4" } else { "v6" };
-    let options = format!("--priority 254 --interval-ms {} {options}", interval.as_millis());
-    let mut speaker = Speaker::start(&lyre, &options, addresses);
-    speaker.becomes("Active", family, LIMIT);
-    let mut keepalived = Keepalived::start(&other, 253, interval, addresses, extra);
-    std::thread::sleep(interval * 5); // it would have taken over by now if it did not understand
-    assert!(!other.has(address), "two Actives: {}", keepalived.log());
-    speaker.signal(Signal::SIGTERM);
-    eventually("keepalived takes over", LIMIT, || other.has(address) && !lyre.has(address));
-    speaker = Speaker::start(&lyre, &options, addresses);
-    speaker.becomes("Backup", family, LIMIT);
-    eventually("keepalived is heard", LIMIT, || !speaker.status(family).contains(r#""received":0,"#));
-    std::thread::sleep(interval * 5);
-    assert_eq!(speaker.state(family), "Backup");
-    keepalived.stop();
-    speaker.becomes("Active", family, LIMIT);
-    eventually("Lyre takes over", LIMIT, || lyre.has(address) && !other.has(address));
-}
-
-#[test]
-fn version_2_without_password() {
-    let name = "version_2_without_password";
-    if is_installed("keepalived", name) && is_installed("tshark", name) {
-        on_a_lan(name, |lan| {
-            let tap = Tap::on(lan);
-            beside_keepalived(lan, "--version 2", Duration::from_secs(1), &V4, "version 2");
-            assert_ne!(tap.tshark("vrrp.version == 2 && vrrp.checksum.status == 1 && ip.src == 10.77.0.1"), "");
-            assert_eq!(tap.tshark("vrrp && (vrrp.version != 2 || vrrp.checksum.status != 1)"), "");
-        });
-    }
-}
-
-#[test]
-fn version_2_with_password() {
-    let name = "version_2_with_password";
-    let authentication = "version 2\n authentication {\n auth_type PASS\n auth_pass secret\n }";
-    if is_installed("keepalived", name) {
-        on_a_lan(name, |lan| {
-            let second = Duration::from_secs(1);
-            beside_keepalived(lan, "--version 2 --password secret", second, &V4, authentication);
-        });
-    }
-}
-
-#[test]
-fn unicast_over_ipv4() {
-    let name = "unicast_over_ipv4";
-    let extra = "unicast_src_ip 10.77.0.2\n unicast_peer {\n 10.77.0.1\n }";
-    if is_installed("keepalived", name) && is_installed("tshark", name) {
-        on_a_lan(name, |lan| {
-            let tap = Tap::on(lan);
-            beside_keepalived(lan, "--peer 10.77.0.2", Duration::from_millis(100), &V4, extra);
-            assert_eq!(tap.tshark("vrrp && ip.dst == 224.0.0.18"), "", "nothing to the group");
-        });
-    }
-}
-
-#[test]
-fn unicast_over_ipv6() {
-    let name = "unicast_over_ipv6";
-    let extra = "unicast_src_ip fd77::2\n unicast_peer {\n fd77::1\n }";
-    if is_installed("keepalived", name) {
-        // keepalived sends unicast IPv6 with the kernel's hop limit.
-        let options = "--peer fd77::2 --peer-ttl-min 64";
-        on_a_lan(name, |lan| beside_keepalived(lan, options, Duration::from_millis(100), &V6, extra));
-    }
-}
 
 #[test]
 fn a_unicast_router_ignores_who_is_not_its_peer() {

@@ -6,8 +6,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 pub mod keepalived;
+pub mod raw;
+pub mod relay;
 pub mod speaker;
+pub mod strain;
 pub mod tap;
+pub mod verdict;
+pub mod witness;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use std::fs::File;
@@ -27,6 +32,11 @@ const INSIDE: &str = "LYRE_TEST_INSIDE";
 pub fn on_a_lan(test: &str, body: impl FnOnce(&Lan)) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn: MutexGuard<'_, ()> = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    on_its_own_lan(test, body);
+}
+
+/// The same beside other tests, for those whose outcome a busy machine cannot change.
+pub fn on_its_own_lan(test: &str, body: impl FnOnce(&Lan)) {
     if nix::unistd::geteuid().is_root() {
         return body(&Lan::new());
     }
@@ -75,6 +85,11 @@ impl Lan {
         Lan { switch }
     }
 
+    /// Floods unicast frames, too, so that a tap sees them.
+    pub fn be_a_hub(&self) {
+        self.switch.ip("link set br0 type bridge ageing_time 0");
+    }
+
     /// A namespace with `eth0` on the switch.
     pub fn node(&self, number: u8) -> Node {
         let node = Node { number, place: Namespace::new(), switch: Arc::clone(&self.switch) };
@@ -102,6 +117,65 @@ impl Node {
         self.place.ip("link set eth0 up");
         self.place.ip(&format!("address add fe80::{number}/64 dev eth0 nodad"));
         self.place.ip(&format!("address add fd77::{number}/64 dev eth0 nodad"));
+    }
+
+    /// A namespace one hop away, behind this node, which routes for it: 10.78.0.N, fd78::N.
+    pub fn beyond(&self, number: u8) -> Node {
+        let far = Node { number, place: Namespace::new(), switch: Arc::clone(&self.switch) };
+        self.place.ip(&format!("link add eth1 type veth peer name eth0 netns {}", far.place.path()));
+        for (place, device, host) in [(&self.place, "eth1", 254), (&far.place, "eth0", number)] {
+            place.ip(&format!("link set {device} up"));
+            place.ip(&format!("address add 10.78.0.{host}/24 dev {device}"));
+            place.ip(&format!("address add fd78::{host}/64 dev {device} nodad"));
+        }
+        far.place.ip("link set lo up");
+        far.place.ip("route add 10.77.0.0/24 via 10.78.0.254");
+        far.place.ip("route add fd77::/64 via fd78::254");
+        for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+            self.sysctl(key, "1");
+        }
+        far
+    }
+
+    /// Sets a key below /proc/sys.
+    pub fn sysctl(&self, key: &str, value: &str) {
+        self.place.enter(|| std::fs::write(format!("/proc/sys/{key}"), value)).unwrap();
+    }
+
+    /// Runs nft(8) with one command.
+    pub fn nft(&self, command: &str) {
+        self.place.nft(command);
+    }
+
+    /// Has the switch drop what goes to this node where this nft expression holds, as in `numgen inc mod 5 0`: before
+    /// anything in the node can have seen it.
+    pub fn lose(&self, expression: &str) {
+        let table = format!("netdev loss{}", self.number);
+        self.switch.nft(&format!("add table {table}"));
+        let hook = format!("{{ type filter hook egress device {} priority 0; }}", self.port());
+        self.switch.nft(&format!("add chain {table} out {hook}"));
+        self.switch.nft(&format!("add rule {table} out {expression} drop"));
+    }
+
+    pub fn lose_no_more(&self) {
+        self.switch.nft(&format!("delete table netdev loss{}", self.number));
+    }
+
+    /// Puts a bad stretch of cable between this node and the switch, until it is dropped; then nothing passes.
+    pub fn wear_out_cable(&self, weather: relay::Weather) -> relay::Relay {
+        let (port, inner, outer) = (self.port(), format!("in{}", self.number), format!("out{}", self.number));
+        self.switch.ip(&format!("link set {port} nomaster"));
+        self.switch.ip(&format!("link add {inner} type veth peer name {outer}"));
+        self.switch.ip(&format!("link set {outer} master br0 up"));
+        self.switch.ip(&format!("link set {inner} up promisc on"));
+        self.switch.ip(&format!("link set {port} promisc on"));
+        self.switch.enter(|| relay::Relay::between(&port, &inner, weather))
+    }
+
+    /// Lets frames of up to 9000 bytes pass.
+    pub fn allow_jumbo_frames(&self) {
+        self.switch.ip(&format!("link set {} mtu 9000", self.port()));
+        self.place.ip("link set eth0 mtu 9000");
     }
 
     /// Deletes `eth0`, like a network card that is taken out.
@@ -146,7 +220,16 @@ impl Node {
 
     /// Whether this interface has the address; false without the interface.
     pub fn has_on(&self, interface: &str, address: &str) -> bool {
-        let list = self.place.try_ip(&format!("-o address show dev {interface}")).unwrap_or_default();
+        self.lists(&format!("dev {interface}"), address)
+    }
+
+    /// Whether any interface has the address, be it one made for a virtual MAC.
+    pub fn has_anywhere(&self, address: &str) -> bool {
+        self.lists("", address)
+    }
+
+    fn lists(&self, which: &str, address: &str) -> bool {
+        let list = self.place.try_ip(&format!("-o address show {which}")).unwrap_or_default();
         list.split_whitespace().any(|word| word.split('/').next() == Some(address))
     }
 
@@ -210,6 +293,11 @@ impl Namespace {
             body()
         };
         thread::scope(|scope| scope.spawn(inside).join().expect("the thread inside"))
+    }
+
+    fn nft(&self, command: &str) {
+        let output = self.enter(|| Command::new("nft").arg(command).output()).unwrap();
+        assert!(output.status.success(), "nft {command}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     fn ip(&self, arguments: &str) -> String {

@@ -3,6 +3,7 @@
 use super::{Node, eventually};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -77,6 +78,20 @@ impl Speaker {
         self.order("status");
         eventually("a status line", Duration::from_secs(5), || self.count(&parts) > before);
         self.lines().into_iter().rfind(|line| parts.iter().all(|part| line.contains(part))).unwrap()
+    }
+
+    /// CPU time of its thread of this name so far.
+    pub fn cpu_of(&self, thread: &str) -> Duration {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().flatten();
+        let stats = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+        let named = stats.filter(|stat| stat.contains(&format!("({thread})")));
+        let ticks: u64 = named
+            .filter_map(|stat| {
+                let fields: Vec<_> = stat.rsplit_once(") ")?.1.split(' ').collect();
+                Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+            })
+            .sum();
+        Duration::from_millis(ticks * 10)
     }
 
     pub fn signal(&self, signal: Signal) {

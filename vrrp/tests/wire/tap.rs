@@ -1,9 +1,11 @@
-//! Records every frame on the LAN with the kernel's time stamp, and answers questions about the adverts among them.
+//! Records every frame on the LAN, or of one node, with the kernel's time stamp, and answers questions about the adverts
+//! among them.
 
 use super::{Lan, Node};
-use lyre_vrrp::packet::{self, Advert, Carrier};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
-use socket2::{Domain, Protocol, Socket, Type};
+use lyre_vrrp::packet::{self, Advert, Carrier, Dialect, Password, Peer, Peers, Wire};
+use lyre_vrrp::params::Centis;
+use nix::sys::socket::{ControlMessageOwned, LinkAddr, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::IoSliceMut;
@@ -19,7 +21,7 @@ pub struct Tap {
     frames: Arc<Mutex<Vec<Frame>>>,
     is_over: Arc<AtomicBool>,
     reader: Option<JoinHandle<()>>,
-    _node: Node,
+    _node: Option<Node>,
 }
 
 /// One frame as seen on the wire.
@@ -28,6 +30,8 @@ pub struct Frame {
     /// Since the epoch, by the kernel.
     pub at: Duration,
     pub bytes: Vec<u8>,
+    /// Sent by the node that is tapped, not received.
+    pub is_outgoing: bool,
 }
 
 /// One advert as seen on the wire.
@@ -42,8 +46,24 @@ impl Tap {
     /// A node of its own that only listens; the switch floods all adverts to it.
     pub fn on(lan: &Lan) -> Tap {
         let node = lan.node(250);
-        let everything = Protocol::from((libc::ETH_P_ALL as u16).to_be() as i32);
-        let socket = node.enter(|| Socket::new(Domain::PACKET, Type::RAW, Some(everything)).unwrap());
+        let mut tap = Tap::at(&node);
+        tap._node = Some(node);
+        tap
+    }
+
+    /// Sees what this node's kernel receives and sends, before any program does.
+    pub fn at(node: &Node) -> Tap {
+        Tap::record(node.enter(packet_socket))
+    }
+
+    /// Sees only what this node sends, so that a flood of other frames cannot make it lose any.
+    pub fn of_sent(node: &Node) -> Tap {
+        let socket = node.enter(packet_socket);
+        keep_only(&socket, &[(libc::SKF_AD_PKTTYPE, u32::from(libc::PACKET_OUTGOING))]);
+        Tap::record(socket)
+    }
+
+    fn record(socket: Socket) -> Tap {
         socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true).unwrap();
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &(32 << 20)); // refused in a user namespace
@@ -52,7 +72,7 @@ impl Tap {
             let (frames, is_over) = (Arc::clone(&frames), Arc::clone(&is_over));
             move || record(&socket, &frames, &is_over)
         });
-        Tap { frames, is_over, reader: Some(reader), _node: node }
+        Tap { frames, is_over, reader: Some(reader), _node: None }
     }
 
     pub fn frames(&self) -> Vec<Frame> {
@@ -61,8 +81,7 @@ impl Tap {
 
     /// A moment to ask about later ones; the tap's own clock.
     pub fn now(&self) -> Duration {
-        #[allow(clippy::disallowed_methods)] // compared with the kernel's wall clock stamps only
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap()
+        wall_clock()
     }
 
     /// All valid adverts of one family since a moment, in order.
@@ -83,7 +102,7 @@ impl Tap {
 
     /// The longest time in which two nodes were Active at once.
     ///
-    /// A node is Active from its first advert until its last before priority 0 or a silence of two and a half
+    /// A node is Active from its first advert until its last before priority 0 or a silence of one and a half
     /// intervals.
     pub fn longest_overlap(&self, is_v4: bool, since: Duration, interval: Duration) -> Duration {
         let mut reigns: BTreeMap<IpAddr, Vec<(Duration, Duration)>> = BTreeMap::new();
@@ -91,7 +110,7 @@ impl Tap {
             let of_source = reigns.entry(seen.source).or_default();
             match of_source.last_mut() {
                 _ if seen.advert.priority.0 == 0 => of_source.push((Duration::MAX, Duration::ZERO)),
-                Some((_, last)) if seen.at.saturating_sub(*last) < interval * 5 / 2 => *last = seen.at,
+                Some((_, last)) if seen.at.saturating_sub(*last) < interval * 3 / 2 => *last = seen.at,
                 _ => of_source.push((seen.at, seen.at)),
             }
         }
@@ -124,6 +143,26 @@ impl Drop for Tap {
     }
 }
 
+/// Sees every frame of the calling thread's namespace.
+pub fn packet_socket() -> Socket {
+    let everything = Protocol::from((libc::ETH_P_ALL as u16).to_be() as i32);
+    Socket::new(Domain::PACKET, Type::RAW, Some(everything)).unwrap()
+}
+
+/// Has the kernel drop all frames but those whose ancillary words (`SKF_AD_…`) are these.
+pub fn keep_only(socket: &Socket, words: &[(libc::c_int, u32)]) {
+    let op = |code: u32, jf, k| SockFilter::new(code as u16, 0, jf, k);
+    let mut filter = Vec::new();
+    for (number, (word, value)) in words.iter().enumerate() {
+        let to_the_end = 2 * (words.len() - number) as u8 - 1;
+        filter.push(op(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, (libc::SKF_AD_OFF + word) as u32));
+        filter.push(op(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, to_the_end, *value));
+    }
+    filter.push(op(libc::BPF_RET | libc::BPF_K, 0, u32::MAX));
+    filter.push(op(libc::BPF_RET | libc::BPF_K, 0, 0));
+    socket.attach_filter(&filter).unwrap();
+}
+
 fn record(socket: &Socket, frames: &Mutex<Vec<Frame>>, is_over: &AtomicBool) {
     let mut buffer = vec![0; 65536];
     let mut control = nix::cmsg_space!(nix::sys::time::TimeSpec);
@@ -137,12 +176,23 @@ fn record(socket: &Socket, frames: &Mutex<Vec<Frame>>, is_over: &AtomicBool) {
             _ => None,
         });
         let length = message.bytes;
-        let frame = Frame { at: stamp.unwrap_or_default(), bytes: buffer[..length].to_vec() };
+        let direction = message.address.and_then(|address| address.as_link_addr().map(LinkAddr::pkttype));
+        let frame = Frame {
+            at: stamp.unwrap_or_default(),
+            bytes: buffer[..length].to_vec(),
+            is_outgoing: direction == Some(libc::PACKET_OUTGOING),
+        };
         frames.lock().unwrap_or_else(PoisonError::into_inner).push(frame);
     }
 }
 
-fn read_advert(frame: &Frame) -> Option<Seen> {
+/// The clock of the kernel's time stamps.
+pub fn wall_clock() -> Duration {
+    #[allow(clippy::disallowed_methods)] // compared with the kernel's wall clock stamps only
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap()
+}
+
+pub fn read_advert(frame: &Frame) -> Option<Seen> {
     let ether_type = frame.bytes.get(12..14)?;
     let packet_bytes = frame.bytes.get(14..)?;
     let (carrier, message) = match ether_type {
@@ -156,8 +206,24 @@ fn read_advert(frame: &Frame) -> Option<Seen> {
         }
         _ => return None,
     };
-    let (advert, _) = packet::decode(message, &carrier).ok()?;
+    let advert = dialect(message, &carrier)?.decode(message, &carrier).ok()?.advert;
     Some(Seen { at: frame.at, source: carrier.source, advert })
+}
+
+/// One that accepts this message whatever its version, password, destination and TTL.
+fn dialect(message: &[u8], carrier: &Carrier) -> Option<Dialect> {
+    let wire = match message.first()? >> 4 {
+        2 => Wire::V2 {
+            interval: Centis::new(u16::from(*message.get(5)?) * 100)?,
+            password: (*message.get(4)? == 1).then(|| Password::new(&message[message.len() - 8..])),
+        },
+        _ => Wire::V3,
+    };
+    let peers = match carrier.destination.is_multicast() {
+        true => Peers::Multicast,
+        false => Peers::Unicast(vec![Peer { address: carrier.source, ttl: 0..=255 }]),
+    };
+    Some(Dialect { wire, peers, has_trailer: true })
 }
 
 /// The classic capture file format, microseconds, Ethernet.
