@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod driver;
+pub mod h2;
 pub mod pool;
 pub mod relay;
 pub mod stream;

@@ -123,9 +123,10 @@ impl Snapshot {
             None => ticketer()?,
         };
         let certificates: Vec<_> = settings.certificates.iter().map(certificate).collect();
+        let protocols: &[&[u8]] = if settings.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
         let tls = match certificates.as_slice() {
             [] => None,
-            certificates => Some(server_config(certificates, tickets.clone())?),
+            certificates => Some(server_config(certificates, tickets.clone(), protocols)?),
         };
         let settings = Arc::new(settings);
         let known = |pool: &settings::Pool, server: &settings::Server| {

@@ -26,6 +26,8 @@ pub struct Line<'a> {
     /// Empty when the request met no server.
     pub server: &'a str,
     pub request_id: &'a str,
+    /// `HTTP/1.1` or `HTTP/2.0`: what the client speaks.
+    pub protocol: &'static str,
     /// `TLSv1.3`, or `None` for plain HTTP.
     pub tls: Option<&'static str>,
     pub times: Times,
@@ -157,6 +159,8 @@ fn text(out: &mut Vec<u8>, stamp: &Stamp, line: &Line<'_>) {
     }
     out.extend_from_slice(b" id=");
     out.extend_from_slice(or_dash(line.request_id));
+    out.extend_from_slice(b" proto=");
+    out.extend_from_slice(line.protocol.as_bytes());
     out.extend_from_slice(b" tls=");
     out.extend_from_slice(or_dash(line.tls.unwrap_or("")));
     out.extend_from_slice(b" end=");
@@ -205,6 +209,9 @@ fn json(out: &mut Vec<u8>, stamp: &Stamp, line: &Line<'_>) {
     }
     out.extend_from_slice(b",\"lyre.tries\":");
     number(out, u64::from(line.tries));
+    out.extend_from_slice(b",\"network.protocol.version\":\"");
+    out.extend_from_slice(line.protocol.strip_prefix("HTTP/").unwrap_or(line.protocol).as_bytes());
+    out.push(b'"');
     if let Some(version) = line.tls {
         out.extend_from_slice(b",\"tls.protocol.version\":\"");
         out.extend_from_slice(version.as_bytes());

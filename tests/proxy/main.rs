@@ -5,6 +5,7 @@
 #[allow(dead_code)]
 mod edge;
 mod failures;
+mod h2;
 mod limits;
 mod messages;
 mod operations;

@@ -76,17 +76,18 @@ impl std::error::Error for ConfigError {
 
 /// Checks `certificates` and makes the configuration all cores share. The first certificate answers clients that
 /// name no known host. Resumption is by tickets alone, so that it works on every core and, with keys derived from a
-/// shared secret, on every node.
+/// shared secret, on every node. `protocols` are offered in this order (ALPN).
 pub fn server_config(
     certificates: &[Certificate],
     tickets: Arc<dyn ProducesTickets>,
+    protocols: &[&[u8]],
 ) -> Result<Arc<ServerConfig>, ConfigError> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])
         .map_err(ConfigError::Protocol)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(Resolver::new(certificates)?));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = tickets;
     config.send_tls13_tickets = TICKETS;
