@@ -250,8 +250,8 @@ impl Life {
     pub fn new(core: Rc<Core>, stream: Stream, tls: Option<TlsInfo>, newcomer: Newcomer) -> Life {
         let version = tls.as_ref().map(|info| info.version);
         let connection = Rc::new(Connection::new(core, stream, version, newcomer));
-        if tls.is_some_and(|info| info.alpn.as_deref() == Some(b"h2")) {
-            let step = Step::Ending(Box::pin(h2::run(connection.clone())));
+        if let Some(info) = tls.filter(|info| info.alpn.as_deref() == Some(b"h2")) {
+            let step = Step::Ending(Box::pin(h2::run(connection.clone(), info.sni)));
             return Life { connection, step };
         }
         connection.rest();

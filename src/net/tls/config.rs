@@ -94,6 +94,36 @@ pub fn server_config(
     Ok(Arc::new(config))
 }
 
+/// Which certificate is for which name, for those who ask after the handshake.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// As in [`Resolver::by_name`]; the first certificate of the list that has the name.
+    by_name: HashMap<String, usize>,
+}
+
+impl Names {
+    pub fn new(certificates: &[Certificate]) -> Result<Names, ConfigError> {
+        let mut by_name = HashMap::new();
+        for (index, certificate) in certificates.iter().enumerate() {
+            for name in load(certificate)?.1 {
+                by_name.entry(name).or_insert(index);
+            }
+        }
+        Ok(Names { by_name })
+    }
+
+    /// Both names are served with the same certificate, or both with none of their own.
+    pub fn are_together(&self, one: &str, other: &str) -> bool {
+        one.eq_ignore_ascii_case(other) || self.find(one) == self.find(other)
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        let wildcard = || name.find('.').and_then(|dot| self.by_name.get(name.get(dot..)?));
+        self.by_name.get(&name).or_else(wildcard).copied()
+    }
+}
+
 /// Tickets under random keys of this process, rotated every six hours.
 pub fn ticketer() -> Result<Arc<dyn ProducesTickets>, ConfigError> {
     aws_lc_rs::Ticketer::new().map_err(ConfigError::Protocol)

@@ -33,6 +33,14 @@ pub fn fields(lines: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
+/// Value of Sec-WebSocket-Accept.
+pub fn websocket_accept(head: &[u8]) -> Option<&[u8]> {
+    const NAME: &[u8] = b"sec-websocket-accept:";
+    let mut lines = head.split(|byte| *byte == b'\n');
+    let line = lines.find(|line| line.get(..NAME.len()).is_some_and(|name| name.eq_ignore_ascii_case(NAME)))?;
+    line.get(NAME.len()..).map(<[u8]>::trim_ascii)
+}
+
 fn is_of_connection(name: &[u8]) -> bool {
     let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
     match name.len() {
@@ -59,6 +67,13 @@ mod tests {
         assert_eq!(head.status, 207);
         let fields: Vec<_> = head.fields().collect();
         assert_eq!(fields, [(&b"Date"[..], &b"now"[..]), (b"Set-Cookie", b"a=b: c"), (b"X-Empty", b"")]);
+    }
+
+    #[test]
+    fn the_answer_to_a_websocket_key_is_found_in_any_case() {
+        let head = b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nSEC-WebSocket-Accept:  s3p= \r\n\r\n";
+        assert_eq!(websocket_accept(head), Some(&b"s3p="[..]));
+        assert_eq!(websocket_accept(b"HTTP/1.1 101 x\r\n\r\n"), None);
     }
 
     #[test]

@@ -26,10 +26,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use window::Windows;
 
-/// Serves a connection whose client chose `h2`, to its end.
-pub async fn run(connection: Rc<Connection>) {
+/// Serves a connection whose client chose `h2`, to its end. `name` is the one it asked for in its hello.
+pub async fn run(connection: Rc<Connection>, name: Option<String>) {
     connection.core.counters().h2_connections.bump();
-    let mux = Rc::new(Mux::new(connection.clone()));
+    let mux = Rc::new(Mux::new(connection.clone(), name));
     let pipe = Pipe::new(mux.clone());
     connection.timer.arm(connection.core.keepalive());
     let builder = builder();

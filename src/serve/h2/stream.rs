@@ -19,6 +19,7 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use sha1::{Digest as _, Sha1};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
@@ -31,6 +32,9 @@ const AT_HAND_BYTES_MAX: usize = 16 * 1024;
 
 /// Tunnelled bytes received at a time.
 const RECEIVE_BYTES: usize = 16 * 1024;
+
+/// RFC 6455 §1.3.
+const WEBSOCKET_GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// A stream's two halves. `h2` wants them mutable; nothing is borrowed across an await.
 pub(super) struct Client {
@@ -123,6 +127,10 @@ impl Client {
         };
         let fields = parts.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
         let written = write_head(head, &request, fields);
+        let host = request.authority.or_else(|| parts.headers.get(http::header::HOST).map(HeaderValue::as_bytes));
+        if written.is_ok() && host.is_some_and(|host| !self.mux.is_for(host)) {
+            return Err(RequestError::Misdirected);
+        }
         self.key.replace(key);
         written
     }
@@ -204,6 +212,13 @@ impl Client {
         }
     }
 
+    /// The upstream answered the key it was given (RFC 6455 §4.2.2): it does speak WebSocket.
+    fn is_accepted(&self, head: &[u8]) -> bool {
+        let key = self.key.borrow();
+        let expected = key.as_deref().map(|key| STANDARD.encode(Sha1::digest(format!("{key}{WEBSOCKET_GUID}"))));
+        expected.as_deref().map(str::as_bytes) == response::websocket_accept(head)
+    }
+
     fn begin(&self, head: &[u8], is_end: bool) -> io::Result<()> {
         let response = self.response(head)?;
         let sender = self.respond.borrow_mut().send_response(response, is_end).map_err(broken)?;
@@ -212,10 +227,18 @@ impl Client {
     }
 
     fn response(&self, head: &[u8]) -> io::Result<Response<()>> {
+        let text = head;
         let head = Head::of(head).ok_or_else(misshapen)?;
+        if head.status == 101 && !self.is_accepted(text) {
+            return Err(misshapen());
+        }
         let mut response = Response::new(());
-        // A stream's tunnel opens with a 200 (RFC 8441 §5).
-        let status = if head.status == 101 { 200 } else { head.status };
+        // A stream's tunnel opens with a 200 (RFC 8441 §5), so no other answer to its request may look like one.
+        let status = match head.status {
+            101 => 200,
+            200..300 if self.key.borrow().is_some() => 502,
+            status => status,
+        };
         *response.status_mut() = StatusCode::from_u16(status).map_err(|_| misshapen())?;
         *response.headers_mut() = header_map(head.fields());
         Ok(response)
