@@ -9,9 +9,11 @@ mod edge;
 #[path = "proxy/origin.rs"]
 mod origin;
 
-use edge::on_each_driver;
+use edge::{Edge, on_each_driver};
+use lyre::config::settings::{Certificate, ListenerKind};
 use origin::{Origin, ok};
 use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 
 const GIB: u64 = 1 << 30;
 
@@ -43,9 +45,9 @@ fn count(from: &mut impl Read, total: u64) -> u64 {
     seen
 }
 
-#[test]
-fn a_gibibyte_each_way_passes_in_bounded_memory() {
-    let origin = Origin::start(|mut peer| {
+/// Sends what it is asked for and counts what it gets.
+fn gibibyte_origin() -> Origin {
+    Origin::start(|mut peer| {
         while let Some(request) = peer.head() {
             if request.line().starts_with("PUT") {
                 assert_eq!(request.field("content-length"), Some(GIB.to_string().as_str()));
@@ -58,7 +60,60 @@ fn a_gibibyte_each_way_passes_in_bounded_memory() {
                 stream_zeros(&mut peer.stream, GIB);
             }
         }
-    });
+    })
+}
+
+#[test]
+fn a_gibibyte_each_way_passes_over_h2_in_bounded_memory() {
+    if Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_err() {
+        eprintln!("SKIPPED: a_gibibyte_each_way_passes_over_h2_in_bounded_memory: needs curl");
+        return;
+    }
+    let origin = gibibyte_origin();
+    let zeros = std::env::temp_dir().join(format!("lyre-h2-gib-{}", std::process::id()));
+    std::fs::File::create(&zeros).unwrap().set_len(GIB).unwrap();
+    let made = rcgen::generate_simple_self_signed(["cloud.test".to_owned()]).unwrap();
+    let certificate = Certificate {
+        cert_path: "cloud.pem".into(),
+        key_path: "cloud.key".into(),
+        chain_pem: made.cert.pem().into_bytes().into(),
+        key_pem: made.signing_key.serialize_pem().into_bytes().into(),
+    };
+    for driver in ["epoll", "io_uring"] {
+        let edge = Edge::start_with(&Origin::config(&[&origin], ""), driver, 1, |settings| {
+            settings.certificates = vec![certificate.clone()];
+            settings.listeners[0].kind = ListenerKind::Https;
+        });
+        let port = edge.address.port();
+        let curl = |version: &str, arguments: &[&str]| {
+            let url = format!("https://cloud.test:{port}/big");
+            let output = Command::new("curl")
+                .args(["-skS", version, "--max-time", "300", "--resolve", &format!("cloud.test:{port}:127.0.0.1")])
+                .args(arguments)
+                .args(["-w", " %{http_version} %{speed_upload} %{speed_download}", &url])
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            // For people: timings decide nothing here.
+            eprintln!("{driver} {version} {}: {said}", arguments[0]);
+            said
+        };
+        let before = private_bytes();
+        for version in ["--http1.1", "--http2"] {
+            let up = curl(version, &["-T", zeros.to_str().unwrap(), "-H", "Expect:"]);
+            assert!(up.starts_with(&GIB.to_string()), "{up}");
+            curl(version, &["-o", "/dev/null"]);
+        }
+        let grown = private_bytes().saturating_sub(before) >> 20;
+        assert!(grown < 48, "{grown} MiB more than before");
+    }
+    let _ = std::fs::remove_file(&zeros);
+}
+
+#[test]
+fn a_gibibyte_each_way_passes_in_bounded_memory() {
+    let origin = gibibyte_origin();
     on_each_driver(&Origin::config(&[&origin], ""), |edge| {
         let before = private_bytes();
         std::thread::scope(|scope| {

@@ -149,7 +149,8 @@ impl Connection {
         let _ = self.timer.bound(self.stream.shutdown_write()).await;
     }
 
-    async fn linger(self: Rc<Connection>) {
+    /// Says no more, and takes what the client still says for a while.
+    pub async fn linger(self: Rc<Connection>) {
         self.timer.arm(LINGER_TIME_MAX);
         let drained = async {
             self.stream.shutdown_write().await;
@@ -170,6 +171,7 @@ impl Connection {
 impl Downstream for Connection {
     const PROTOCOL: &'static str = "HTTP/1.1";
     const IS_STREAM: bool = false;
+    const PIECE_BYTES_MAX: u64 = u64::MAX;
 
     fn connection(&self) -> &Connection {
         self

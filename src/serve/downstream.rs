@@ -20,6 +20,9 @@ pub trait Downstream {
     /// The stream frames bodies: none is chunked for it, and the end of its sending is the end of the body.
     const IS_STREAM: bool;
 
+    /// Body bytes handed over at a time.
+    const PIECE_BYTES_MAX: u64;
+
     /// The connection below, for its core, its origin and its listener.
     fn connection(&self) -> &Connection;
 

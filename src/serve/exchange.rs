@@ -380,7 +380,7 @@ impl<'r, D: Downstream> Run<'r, D> {
         let timer = self.client.timer();
         let server = self.server;
         let is_plain = matches!(reader, BodyReader::Length { .. });
-        let bytes_max = if is_plain { reader.expected() } else { u64::MAX };
+        let bytes_max = if is_plain { reader.expected().min(D::PIECE_BYTES_MAX) } else { D::PIECE_BYTES_MAX };
         timer.arm(self.pool.shared.settings.idle_timeout);
         let piece =
             match side.beside(timer.bound(receive(|cx, buffer| server.poll_recv_into(cx, buffer), bytes_max))).await {

@@ -72,7 +72,7 @@ impl Histogram {
 pub const FAILURES_MAX: usize = 128;
 
 /// How many budgets of an HTTP/2 connection are counted.
-pub const ABUSES_MAX: usize = 9;
+pub const ABUSES_MAX: usize = 10;
 
 /// Everything one core counts. Aligned so that two cores never share a cache line.
 #[repr(align(128))]

@@ -183,7 +183,6 @@ fn interim_responses_pass_and_a_cut_body_never_looks_whole() {
         let reset = raw.until("a reset", |frame| frame.kind == RST_STREAM && frame.stream == 5);
         assert_eq!(reset.code(), 0);
         raw.get(7, "/cut");
-        assert_eq!(raw.outcome(7), Ok(200));
         let reset = raw.until("a reset", |frame| {
             assert!(frame.flags & END_STREAM == 0 || frame.kind != DATA, "a clean end");
             frame.kind == RST_STREAM && frame.stream == 7

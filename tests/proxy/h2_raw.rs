@@ -21,6 +21,7 @@ pub const END_HEADERS: u8 = 4;
 pub const ACK: u8 = 1;
 
 pub const PROTOCOL_ERROR: u32 = 1;
+pub const COMPRESSION_ERROR: u32 = 9;
 pub const ENHANCE_YOUR_CALM: u32 = 11;
 
 pub struct Raw {
@@ -52,6 +53,8 @@ impl Frame {
     /// Status of a HEADERS frame: this server writes it first, from the static table or as a literal after name 8.
     pub fn status(&self) -> u16 {
         match self.payload[0] {
+            // The table has no size, as we asked for.
+            0x20..=0x3f => Frame { payload: self.payload[1..].to_vec(), ..self.clone() }.status(),
             index @ 0x88..=0x8e => [200, 204, 206, 304, 400, 404, 500][usize::from(index - 0x88)],
             0x48 | 0x08 if self.payload[1] & 0x80 == 0 => {
                 std::str::from_utf8(&self.payload[2..5]).unwrap().parse().unwrap()
@@ -93,7 +96,8 @@ impl Raw {
     pub fn connect_as(edge: &Edge, name: &str) -> Raw {
         let mut raw = Raw::dial(edge, name);
         raw.bytes(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-        raw.frame(SETTINGS, 0, 0, &[]);
+        // No dynamic table, so that a status can be read without one.
+        raw.frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0, 0]);
         assert_eq!(raw.next().unwrap().kind, SETTINGS);
         raw.frame(SETTINGS, ACK, 0, &[]);
         raw
@@ -181,6 +185,15 @@ impl Raw {
                 self.frame(frame.kind, ACK, 0, payload);
             }
         }
+    }
+
+    /// A request that must fail: `Ok` if only its stream did, `Err` if the connection ended.
+    pub fn refusal(&mut self, stream: u32) -> Result<u32, u32> {
+        let frame = self.until("a refusal", |frame| {
+            assert!(frame.kind != HEADERS, "answered");
+            (frame.stream == stream && frame.kind == RST_STREAM) || frame.kind == GOAWAY
+        });
+        if frame.kind == GOAWAY { Err(frame.code()) } else { Ok(frame.code()) }
     }
 
     /// What became of a request: its status, or the code its stream or connection ended with.

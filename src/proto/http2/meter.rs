@@ -40,12 +40,14 @@ pub enum Abuse {
     Continuations,
     /// Requests given up before they were answered: counted by who answers them.
     EarlyResets,
+    /// Malformed requests, each answered by a reset: counted by who parses them.
+    ProvokedResets,
     /// One of the frame layer's own budgets: resets in a row, resets provoked, header blocks, small DATA.
     Frames,
 }
 
 impl Abuse {
-    pub const ALL: [Abuse; 9] = [
+    pub const ALL: [Abuse; 10] = [
         Abuse::Settings,
         Abuse::Ping,
         Abuse::EmptyData,
@@ -54,6 +56,7 @@ impl Abuse {
         Abuse::Resets,
         Abuse::Continuations,
         Abuse::EarlyResets,
+        Abuse::ProvokedResets,
         Abuse::Frames,
     ];
 
@@ -68,6 +71,7 @@ impl Abuse {
             Abuse::Resets => "resets",
             Abuse::Continuations => "continuations",
             Abuse::EarlyResets => "early_resets",
+            Abuse::ProvokedResets => "provoked_resets",
             Abuse::Frames => "frames",
         }
     }

@@ -14,8 +14,11 @@ pub const REQUESTS_MAX: u32 = 2 * STREAMS_MAX;
 /// too large is mostly refused by the rules for all requests and not by the frame layer's.
 pub const HEADER_LIST_BYTES_MAX: u32 = 72 * 1024;
 
-/// Response bytes of one stream that wait for the client's window or the socket.
-pub const SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// Response bytes of one stream that wait for the client's window or the socket: one piece on its way, and the next.
+pub const SEND_BUFFER_BYTES: usize = 128 * 1024;
+
+/// Response bytes handed to the frame layer at a time: with their frames' headers they fill one batch of TLS records.
+pub const PIECE_BYTES_MAX: u64 = 63 * 1024;
 
 /// Requests the client may give up before they were answered, a window of ten seconds (CVE-2023-44487). Closing a page
 /// of previews takes back fewer.

@@ -12,7 +12,6 @@ mod mux;
 mod stream;
 mod window;
 
-use crate::net::clock::now;
 use crate::net::h2::Pipe;
 use crate::proto::http2::meter::Abuse;
 use crate::serve::connection::Connection;
@@ -36,7 +35,21 @@ pub async fn run(connection: Rc<Connection>, name: Option<String>) {
     let shaking = Box::pin(connection.timer.bound(builder.handshake::<_, Bytes>(pipe)));
     let Ok(Ok(h2)) = shaking.await else { return };
     let mut run = Run { mux, h2, stage: Stage::Open, is_resting: false, windows: Windows::default() };
-    poll_fn(|cx| run.poll(cx)).await;
+    let is_over = poll_fn(|cx| run.poll(cx)).await;
+    drop(run);
+    if is_over == Over::Said {
+        // Whoever is cut off while talking must get to read why.
+        Box::pin(connection.linger()).await;
+    }
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// By the client, or in good order.
+    Done,
+    /// By GOAWAY with an error.
+    Said,
 }
 
 fn builder() -> Builder {
@@ -74,7 +87,7 @@ enum Stage {
 }
 
 impl Run {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
         self.mux.listen(cx.waker());
         loop {
             match self.h2.poll_accept(cx) {
@@ -87,9 +100,10 @@ impl Run {
                 }
                 Poll::Ready(Some(Err(error))) => {
                     self.note(&error);
-                    return Poll::Ready(());
+                    return Poll::Ready(if error.is_io() { Over::Done } else { Over::Said });
                 }
-                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Ready(None) if self.stage == Stage::Ending => return Poll::Ready(Over::Said),
+                Poll::Ready(None) => return Poll::Ready(Over::Done),
                 Poll::Pending => {}
             }
             if let Some(abuse) = self.mux.abuse()
@@ -103,7 +117,7 @@ impl Run {
             }
             match self.poll_rest(cx) {
                 Poll::Ready(true) => continue,
-                Poll::Ready(false) => return Poll::Ready(()),
+                Poll::Ready(false) => return Poll::Ready(Over::Done),
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -168,6 +182,9 @@ impl Run {
             counter.bump();
         }
         let client = connection.origin.peer;
-        tracing::debug!(%client, reason = abuse.reason(), at = now().0, "HTTP/2 client overdrew a budget, connection closed");
+        tracing::debug!(%client, reason = abuse.reason(), "HTTP/2 client overdrew a budget, connection closed");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,8 @@ pub(super) struct Mux {
     /// Requests at work.
     live: Cell<u32>,
     early_resets: Cell<Budget>,
+    /// Resets of ours.
+    provoked: Cell<u32>,
     /// Of the largest upload under way.
     window_wanted: Cell<u32>,
     /// When it should be asked to come anew.
@@ -46,6 +48,7 @@ impl Mux {
             abuse: Cell::new(None),
             live: Cell::new(0),
             early_resets: Cell::new(Budget::default()),
+            provoked: Cell::new(0),
             window_wanted: Cell::new(0),
             worn_out: now().after(limits::AGE_MAX.mul_f64(0.9 + 0.2 * fastrand::f64())),
             waker: RefCell::new(None),
@@ -114,6 +117,14 @@ impl Mux {
             self.accuse(Abuse::EarlyResets);
         }
         self.early_resets.set(budget);
+    }
+
+    /// A request made no sense and is answered by a reset.
+    pub(super) fn reset_malformed(&self) {
+        self.provoked.set(self.provoked.get().saturating_add(1));
+        if self.provoked.get() as usize > limits::PROVOKED_RESETS_MAX {
+            self.accuse(Abuse::ProvokedResets);
+        }
     }
 
     fn accuse(&self, abuse: Abuse) {

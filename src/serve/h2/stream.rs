@@ -1,5 +1,6 @@
 //! One stream as a client of the walk: its request as text, its body as bytes, responses as frames.
 
+use super::limits;
 use super::mux::{Mux, Place};
 use crate::net::clock::Timer;
 use crate::net::pool::{self, Pooled};
@@ -59,16 +60,20 @@ pub(super) async fn serve(client: Client, _place: Place) {
     let client = Rc::new(client);
     let rest = client.at_hand().await;
     let mut head = pool::vector();
-    let written = client.write_head(&mut head, rest.len()).map(|()| head);
-    let rest = Some(Received::Owned(rest)).filter(|rest| !rest.is_empty());
-    match Box::pin(request::serve_stream(&*client, written, rest)).await {
+    let written = match &rest {
+        Ok(rest) => client.write_head(&mut head, rest.len()).map(|()| head),
+        Err(error) => Err(*error),
+    };
+    let rest = rest.ok().filter(|rest| !rest.is_empty()).map(Received::Owned);
+    let next = Box::pin(request::serve_stream(&*client, written, rest)).await;
+    if client.sender.borrow().is_none() {
+        return client.part_unanswered();
+    }
+    match next {
         // What is unread of the request is cut off by dropping its half: RST_STREAM(NO_ERROR), RFC 9113 §8.1.
         Next::Request(_) | Next::Close | Next::Linger => {}
         Next::Abort => client.abort(),
         Next::Tunnel(tunnel) => tunnel.run(client.clone()).await,
-    }
-    if client.sender.borrow().is_none() && client.is_reset() {
-        client.mux.reset_early();
     }
 }
 
@@ -90,9 +95,12 @@ impl Client {
     }
 
     /// The body bytes that came with the head.
-    async fn at_hand(&self) -> Pooled {
+    async fn at_hand(&self) -> Result<Pooled, RequestError> {
         if self.body.borrow().is_end_stream() {
-            return Pooled::default();
+            return Ok(Pooled::default());
+        }
+        if self.declares_nothing() {
+            return self.await_nothing().await.map(|()| Pooled::default());
         }
         let mut bytes = pool::vector();
         bytes.resize(AT_HAND_BYTES_MAX, 0);
@@ -103,7 +111,24 @@ impl Client {
         });
         let count = count.await;
         bytes.truncate(count);
-        Pooled::new(bytes)
+        Ok(Pooled::new(bytes))
+    }
+
+    fn declares_nothing(&self) -> bool {
+        let parts = self.parts.borrow();
+        let length = parts.as_ref().and_then(|parts| parts.headers.get(http::header::CONTENT_LENGTH));
+        length.is_some_and(|length| length.as_bytes().iter().all(|digit| *digit == b'0'))
+    }
+
+    /// A body declared empty while its stream is open: DATA would make the request malformed, and nobody could take back
+    /// what was sent on by then. So its end is awaited, as long as a head may take.
+    async fn await_nothing(&self) -> Result<(), RequestError> {
+        self.timer.arm(self.connection().core.view().snapshot.settings.timeouts.head);
+        let mut none = [0];
+        match self.timer.bound(poll_fn(|cx| self.poll_body(cx, &mut none))).await {
+            Ok(Ok(0)) | Err(_) => Ok(()),
+            Ok(_) => Err(RequestError::ContentLength),
+        }
     }
 
     fn write_head(&self, head: &mut Vec<u8>, at_hand: usize) -> Result<(), RequestError> {
@@ -113,21 +138,11 @@ impl Client {
             true if at_hand == 0 => Body::None,
             _ => Body::Streamed,
         };
-        let protocol = parts.extensions.get::<Protocol>().map(|protocol| protocol.as_str().as_bytes());
-        let key = protocol.map(|_| STANDARD.encode(std::array::from_fn::<u8, 16, _>(|_| fastrand::u8(..))));
-        let path = parts.uri.path_and_query().map_or(&b""[..], |path| path.as_str().as_bytes());
-        let request = Request {
-            method: parts.method.as_str().as_bytes(),
-            scheme: parts.uri.scheme_str().map(str::as_bytes),
-            authority: parts.uri.authority().map(|authority| authority.as_str().as_bytes()),
-            path,
-            protocol,
-            body,
-            websocket_key: key.as_deref().unwrap_or_default().as_bytes(),
-        };
-        let fields = parts.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
-        let written = write_head(head, &request, fields);
-        let host = request.authority.or_else(|| parts.headers.get(http::header::HOST).map(HeaderValue::as_bytes));
+        let is_tunnel = parts.extensions.get::<Protocol>().is_some();
+        let key = is_tunnel.then(|| STANDARD.encode(std::array::from_fn::<u8, 16, _>(|_| fastrand::u8(..))));
+        let written = write_parts(head, &parts, body, key.as_deref().unwrap_or_default());
+        let host = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+        let host = host.or_else(|| parts.headers.get(http::header::HOST).map(HeaderValue::as_bytes));
         if written.is_ok() && host.is_some_and(|host| !self.mux.is_for(host)) {
             return Err(RequestError::Misdirected);
         }
@@ -168,10 +183,16 @@ impl Client {
         }
     }
 
-    fn is_reset(&self) -> bool {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        let reset = self.respond.borrow_mut().poll_reset(&mut cx);
-        matches!(reset, Poll::Ready(Ok(_)))
+    /// No head was sent: the client gave up, or its request made no sense (RFC 9113 §8.1.1).
+    fn part_unanswered(&self) {
+        let mut respond = self.respond.borrow_mut();
+        let reset = respond.poll_reset(&mut Context::from_waker(std::task::Waker::noop()));
+        if reset.is_ready() {
+            self.mux.reset_early();
+        } else {
+            self.mux.reset_malformed();
+            respond.send_reset(Reason::PROTOCOL_ERROR);
+        }
     }
 
     async fn send_data(&self, mut bytes: &[u8], is_end: bool) -> io::Result<()> {
@@ -245,6 +266,26 @@ impl Client {
     }
 }
 
+/// The request as text; see [`write_head`].
+pub(super) fn write_parts(
+    head: &mut Vec<u8>,
+    parts: &Parts,
+    body: Body,
+    websocket_key: &str,
+) -> Result<(), RequestError> {
+    let request = Request {
+        method: parts.method.as_str().as_bytes(),
+        scheme: parts.uri.scheme_str().map(str::as_bytes),
+        authority: parts.uri.authority().map(|authority| authority.as_str().as_bytes()),
+        path: parts.uri.path_and_query().map_or(&b""[..], |path| path.as_str().as_bytes()),
+        protocol: parts.extensions.get::<Protocol>().map(|protocol| protocol.as_str().as_bytes()),
+        body,
+        websocket_key: websocket_key.as_bytes(),
+    };
+    let fields = parts.headers.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+    write_head(head, &request, fields)
+}
+
 /// Names and values were checked when they came from the upstream; what `http` still does not take is left out.
 fn header_map<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(24);
@@ -259,6 +300,7 @@ fn header_map<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> HeaderM
 impl Downstream for Client {
     const PROTOCOL: &'static str = "HTTP/2.0";
     const IS_STREAM: bool = true;
+    const PIECE_BYTES_MAX: u64 = limits::PIECE_BYTES_MAX;
 
     fn connection(&self) -> &Connection {
         &self.mux.connection
@@ -345,10 +387,10 @@ impl Downstream for Client {
     }
 
     fn abort(&self) {
-        match self.sender.borrow_mut().as_mut() {
-            Some(sender) => sender.send_reset(Reason::INTERNAL_ERROR),
-            // Nothing was said yet: the request made no sense (RFC 9113 §8.1.1).
-            None => self.respond.borrow_mut().send_reset(Reason::PROTOCOL_ERROR),
+        // A tunnel's reset is the other side's (RFC 8441 §5), a cut body the server's fault.
+        let reason = if self.key.borrow().is_some() { Reason::CANCEL } else { Reason::INTERNAL_ERROR };
+        if let Some(sender) = self.sender.borrow_mut().as_mut() {
+            sender.send_reset(reason);
         }
     }
 
