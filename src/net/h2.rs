@@ -1,14 +1,17 @@
 //! Our streams as the `h2` crate wants its connections: tokio's two traits, no runtime.
 //!
-//! Writes are gathered until the frame layer flushes, so that the frames of many streams share one TLS record and one
-//! operation. What is received is shown to the connection's owner before the frame layer gets it. At most
-//! [`BODY_BYTES`] wait in each direction.
+//! The frame layer flushes after every large frame; here that is no order to send. Writes are gathered until its owner says
+//! that a turn is over ([`Outbox::poll_drain`]) or enough is there, so that the frames of many streams share TLS records
+//! and operations. What is received is shown to the owner before the frame layer gets it. At most [`BODY_BYTES`] wait in
+//! each direction, beside what is being sent.
 
 use crate::net::pool::{self, BODY_BYTES, BodyBuffer};
 use crate::net::stream::{Bytes, Stream};
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -31,9 +34,22 @@ pub struct Pipe<W> {
     inbox: Inbox,
     /// The last receive was large.
     is_bulk: bool,
-    outbox: Vec<u8>,
-    sending: Option<Sending>,
+    outbox: Outbox<W>,
     closing: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+/// What is to be sent. The pipe's owner keeps a clone.
+pub struct Outbox<W> {
+    wire: W,
+    writes: Rc<RefCell<Writes>>,
+}
+
+#[derive(Default)]
+struct Writes {
+    gathered: Vec<u8>,
+    sending: Option<Sending>,
+    /// The frame layer has more than is room for.
+    is_blocked: bool,
 }
 
 type Sending = Pin<Box<dyn Future<Output = (io::Result<()>, Vec<u8>)>>>;
@@ -53,7 +69,12 @@ enum Inbox {
 
 impl<W: Wire> Pipe<W> {
     pub fn new(wire: W) -> Pipe<W> {
-        Pipe { wire, inbox: Inbox::Empty, is_bulk: false, outbox: Vec::new(), sending: None, closing: None }
+        let outbox = Outbox { wire: wire.clone(), writes: Rc::default() };
+        Pipe { wire, inbox: Inbox::Empty, is_bulk: false, outbox, closing: None }
+    }
+
+    pub fn outbox(&self) -> Outbox<W> {
+        Outbox { wire: self.wire.clone(), writes: self.outbox.writes.clone() }
     }
 
     /// Fills the inbox; `false` at the end of the stream.
@@ -77,24 +98,45 @@ impl<W: Wire> Pipe<W> {
         self.inbox = if is_welcome { inbox } else { Inbox::Shut };
         Poll::Ready(Ok(bytes > 0))
     }
+}
 
-    /// Until everything gathered is sent.
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+impl<W: Wire> Outbox<W> {
+    /// Until everything gathered is sent. To be called when the frame layer has nothing more to write for now.
+    pub fn poll_drain(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let writes = &mut *self.writes.borrow_mut();
         loop {
-            if let Some(sending) = &mut self.sending {
+            if let Some(sending) = &mut writes.sending {
                 let (result, sent) = ready!(sending.as_mut().poll(cx));
-                self.sending = None;
+                writes.sending = None;
                 self.wire.sent(sent.len());
                 pool::recycle(sent);
                 result?;
             }
-            if self.outbox.is_empty() {
+            if writes.gathered.is_empty() {
+                if std::mem::take(&mut writes.is_blocked) {
+                    cx.waker().wake_by_ref();
+                }
                 return Poll::Ready(Ok(()));
             }
-            let outbox = std::mem::take(&mut self.outbox);
+            let gathered = std::mem::take(&mut writes.gathered);
             let wire = self.wire.clone();
-            self.sending = Some(Box::pin(async move { wire.stream().send(outbox).await }));
+            writes.sending = Some(Box::pin(async move { wire.stream().send(gathered).await }));
         }
+    }
+
+    /// Takes some of `bytes`; waits while there is enough.
+    fn poll_gather(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.writes.borrow().gathered.len() >= BODY_BYTES && self.poll_drain(cx)?.is_pending() {
+            self.writes.borrow_mut().is_blocked = true;
+            return Poll::Pending;
+        }
+        let gathered = &mut self.writes.borrow_mut().gathered;
+        if gathered.capacity() == 0 {
+            *gathered = pool::vector();
+        }
+        let count = bytes.len().min(BODY_BYTES - gathered.len());
+        gathered.extend_from_slice(bytes.get(..count).unwrap_or_default());
+        Poll::Ready(Ok(count))
     }
 }
 
@@ -138,26 +180,18 @@ impl<W: Wire> AsyncRead for Pipe<W> {
 
 impl<W: Wire> AsyncWrite for Pipe<W> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let pipe = self.get_mut();
-        if pipe.outbox.len() >= BODY_BYTES {
-            ready!(pipe.poll_drain(cx))?;
-        }
-        if pipe.outbox.capacity() == 0 {
-            pipe.outbox = pool::vector();
-        }
-        let count = bytes.len().min(BODY_BYTES - pipe.outbox.len());
-        pipe.outbox.extend_from_slice(bytes.get(..count).unwrap_or_default());
-        Poll::Ready(Ok(count))
+        self.outbox.poll_gather(cx, bytes)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_drain(cx)
+    /// See [`Outbox::poll_drain`].
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
-    /// Flushes, then FIN after close_notify.
+    /// Sends what is left, then FIN after close_notify.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let pipe = self.get_mut();
-        ready!(pipe.poll_drain(cx))?;
+        ready!(pipe.outbox.poll_drain(cx))?;
         let wire = &pipe.wire;
         let closing = pipe.closing.get_or_insert_with(|| {
             let wire = wire.clone();

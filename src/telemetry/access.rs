@@ -419,6 +419,7 @@ mod tests {
             pool: "web",
             server: "10.0.0.21:80",
             request_id: "01ab",
+            protocol: "HTTP/2.0",
             tls: Some("TLSv1.3"),
             times: Times {
                 head: 10_000,
@@ -446,7 +447,7 @@ mod tests {
             String::from_utf8(out).expect("ascii"),
             "2024-02-29T12:34:56.789Z 192.0.2.7 \"GET /s/a\\x22b\\x0a?\" 207 1234 web/10.0.0.21:80 \
              total=1002.003ms first=2.000ms connect=1.500ms queue=- head=0.010ms in=3 tries=1 \
-             host=cloud.example.com id=01ab tls=TLSv1.3 end=upstream.truncated\n"
+             host=cloud.example.com id=01ab proto=HTTP/2.0 tls=TLSv1.3 end=upstream.truncated\n"
         );
     }
 

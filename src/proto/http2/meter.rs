@@ -10,10 +10,10 @@
 
 use std::time::Duration;
 
-/// Budgets are spent within windows of this length, so that a burst an honest client makes once is no offence.
+/// A budget spent at once is whole again after this long, so that a burst an honest client makes is no offence.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// SETTINGS and PING frames a window: each wants an answer.
+/// SETTINGS and PING frames: each wants an answer.
 const ANSWERED_MAX: u32 = 100;
 /// DATA frames without a byte that do not end their stream.
 const EMPTY_DATA_MAX: u32 = 1_000;
@@ -77,22 +77,27 @@ impl Abuse {
     }
 }
 
-/// Counts within windows of time.
+/// What was spent of an allowance that comes back at a steady rate.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Budget {
-    window: u64,
-    spent: u32,
+    /// Of the last look.
+    at_ns: u64,
+    /// Times [`WINDOW`] in nanoseconds.
+    spent: u64,
 }
 
 impl Budget {
-    /// Spends one of `max`; `false` when there is none left in this window.
+    /// Spends one of `max`; `false` when there is none left.
     pub fn spend(&mut self, now_ns: u64, max: u32) -> bool {
-        let window = now_ns / WINDOW.as_nanos() as u64;
-        if window != self.window {
-            *self = Budget { window, spent: 0 };
+        let one = WINDOW.as_nanos() as u64;
+        let returned = now_ns.saturating_sub(self.at_ns).saturating_mul(u64::from(max));
+        self.spent = self.spent.saturating_sub(returned);
+        self.at_ns = now_ns;
+        if self.spent.saturating_add(one) > one.saturating_mul(u64::from(max)) {
+            return false;
         }
-        self.spent = self.spent.saturating_add(1);
-        self.spent <= max
+        self.spent += one;
+        true
     }
 }
 
@@ -257,6 +262,17 @@ mod tests {
         assert_eq!(metered(&frame(DATA, 0, 300), 100_000), Ok(()));
         assert_eq!(metered(&frame(DATA, END_STREAM, 0), 100_000), Ok(()));
         assert_eq!(metered(&[frame(HEADERS, 0, 9), frame(CONTINUATION, 4, 9)].concat(), 10_000), Ok(()));
+    }
+
+    #[test]
+    fn a_budget_comes_back_with_time_and_not_before() {
+        let mut budget = Budget::default();
+        let second = 1_000_000_000;
+        assert!((0..100).all(|_| budget.spend(0, 100)));
+        assert!(!budget.spend(second / 10 - 1, 100));
+        assert!(budget.spend(second / 10, 100) && !budget.spend(second / 10, 100));
+        assert!((0..50).all(|_| budget.spend(5 * second + second / 10, 100)));
+        assert!(!budget.spend(5 * second + second / 10, 100));
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod mux;
 mod stream;
 mod window;
 
-use crate::net::h2::Pipe;
+use crate::net::h2::{Outbox, Pipe};
 use crate::proto::http2::meter::Abuse;
 use crate::serve::connection::Connection;
 use crate::serve::shared::Phase;
@@ -30,11 +30,12 @@ pub async fn run(connection: Rc<Connection>, name: Option<String>) {
     connection.core.counters().h2_connections.bump();
     let mux = Rc::new(Mux::new(connection.clone(), name));
     let pipe = Pipe::new(mux.clone());
+    let outbox = pipe.outbox();
     connection.timer.arm(connection.core.keepalive());
     let builder = builder();
     let shaking = Box::pin(connection.timer.bound(builder.handshake::<_, Bytes>(pipe)));
     let Ok(Ok(h2)) = shaking.await else { return };
-    let mut run = Run { mux, h2, stage: Stage::Open, is_resting: false, windows: Windows::default() };
+    let mut run = Run { mux, h2, outbox, stage: Stage::Open, is_resting: false, windows: Windows::default() };
     let is_over = poll_fn(|cx| run.poll(cx)).await;
     drop(run);
     if is_over == Over::Said {
@@ -71,6 +72,7 @@ type H2 = server::Connection<Pipe<Rc<Mux>>, Bytes>;
 struct Run {
     mux: Rc<Mux>,
     h2: H2,
+    outbox: Outbox<Rc<Mux>>,
     stage: Stage,
     /// No stream is open, and the timer runs.
     is_resting: bool,
@@ -118,8 +120,12 @@ impl Run {
             match self.poll_rest(cx) {
                 Poll::Ready(true) => continue,
                 Poll::Ready(false) => return Poll::Ready(Over::Done),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {}
             }
+            return match self.outbox.poll_drain(cx) {
+                Poll::Ready(Err(_)) => Poll::Ready(Over::Done),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            };
         }
     }
 
