@@ -150,6 +150,9 @@ fn header_bombs_are_refused_before_they_unfold() {
     });
 }
 
+/// Fields, and a body if there is one.
+type Case = (Vec<(&'static str, &'static str)>, Option<&'static str>);
+
 #[test]
 fn malformed_requests_are_errors_of_their_stream_and_reach_no_server() {
     let origin = Origin::answering(|_| ok("x"));
@@ -157,7 +160,7 @@ fn malformed_requests_are_errors_of_their_stream_and_reach_no_server() {
         ((":method", "POST"), (":scheme", "https"), (":authority", "cloud.test"), (":path", "/x"));
     let with = |field: (&'static str, &'static str)| vec![method, scheme, authority, path, field];
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
-    let cases: Vec<(Vec<(&str, &str)>, Option<&str>)> = vec![
+    let cases: Vec<Case> = vec![
         (with(("content-length", "0")), Some(smuggled)),
         (with(("content-length", "100")), Some("hello")),
         (with(("content-length", "+5")), Some("hello")),

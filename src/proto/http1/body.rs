@@ -135,7 +135,7 @@ pub struct ChunkDecoder {
     framing_bytes: u64,
     payload_bytes: u64,
     /// Trailer lines as they came, if wanted.
-    trailers: Option<Box<Vec<u8>>>,
+    trailers: Option<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,12 +214,12 @@ impl ChunkDecoder {
 
     /// Keeps the trailer section, at most 8 KiB of it.
     pub fn keep_trailers(&mut self) {
-        self.trailers = Some(Box::default());
+        self.trailers = Some(Vec::new());
     }
 
     /// The lines kept, each with its CRLF, every one checked against the grammar of fields.
     pub fn take_trailers(&mut self) -> Vec<u8> {
-        self.trailers.take().map(|lines| *lines).unwrap_or_default()
+        self.trailers.take().unwrap_or_default()
     }
 
     /// Trailer fields seen.

@@ -12,11 +12,14 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Gives these bytes, then the end; takes everything.
+/// Gives these bytes, then keeps silent; takes everything.
 struct Feed<'a>(&'a [u8]);
 
 impl AsyncRead for Feed<'_> {
     fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.0.is_empty() {
+            return Poll::Pending;
+        }
         let (now, later) = self.0.split_at(self.0.len().min(into.remaining()));
         into.put_slice(now);
         self.0 = later;
@@ -107,6 +110,7 @@ fn honest_streams_are_requests() {
 #[test]
 fn damaged_streams_are_one_request_each_or_none() {
     let honest = honest();
+    let mut count = 0;
     for seed in 0..5_000 {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut bytes = honest.clone();
@@ -129,6 +133,7 @@ fn damaged_streams_are_one_request_each_or_none() {
         }
         // A failed assertion names the head; this names the seed.
         let result = std::panic::catch_unwind(|| heads(&bytes));
-        assert!(result.is_ok(), "seed {seed}");
+        count += result.unwrap_or_else(|_| panic!("seed {seed}"));
     }
+    assert!(count > 5_000, "too much damage to tell: {count} heads");
 }
