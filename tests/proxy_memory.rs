@@ -9,9 +9,11 @@ mod edge;
 #[path = "proxy/origin.rs"]
 mod origin;
 
-use edge::on_each_driver;
+use edge::{Edge, on_each_driver};
+use lyre::config::settings::{Certificate, ListenerKind};
 use origin::{Origin, ok};
 use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 
 const GIB: u64 = 1 << 30;
 
@@ -20,6 +22,20 @@ fn private_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+/// What the data core has used of its CPU so far, in milliseconds.
+fn core_cpu_ms() -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let core =
+        tasks.filter(|task| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default().trim() == "core-0");
+    let ticks = core.map(|task| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    });
+    // Ticks are hundredths of a second.
+    ticks.sum::<u64>() * 10
 }
 
 fn stream_zeros(to: &mut impl Write, total: u64) {
@@ -43,9 +59,9 @@ fn count(from: &mut impl Read, total: u64) -> u64 {
     seen
 }
 
-#[test]
-fn a_gibibyte_each_way_passes_in_bounded_memory() {
-    let origin = Origin::start(|mut peer| {
+/// Sends what it is asked for and counts what it gets.
+fn gibibyte_origin() -> Origin {
+    Origin::start(|mut peer| {
         while let Some(request) = peer.head() {
             if request.line().starts_with("PUT") {
                 assert_eq!(request.field("content-length"), Some(GIB.to_string().as_str()));
@@ -58,7 +74,62 @@ fn a_gibibyte_each_way_passes_in_bounded_memory() {
                 stream_zeros(&mut peer.stream, GIB);
             }
         }
-    });
+    })
+}
+
+#[test]
+fn a_gibibyte_each_way_passes_over_h2_in_bounded_memory() {
+    if Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_err() {
+        eprintln!("SKIPPED: a_gibibyte_each_way_passes_over_h2_in_bounded_memory: needs curl");
+        return;
+    }
+    let origin = gibibyte_origin();
+    let zeros = std::env::temp_dir().join(format!("lyre-h2-gib-{}", std::process::id()));
+    std::fs::File::create(&zeros).unwrap().set_len(GIB).unwrap();
+    let made = rcgen::generate_simple_self_signed(["cloud.test".to_owned()]).unwrap();
+    let certificate = Certificate {
+        cert_path: "cloud.pem".into(),
+        key_path: "cloud.key".into(),
+        chain_pem: made.cert.pem().into_bytes().into(),
+        key_pem: made.signing_key.serialize_pem().into_bytes().into(),
+    };
+    for driver in ["epoll", "io_uring"] {
+        let edge = Edge::start_with(&Origin::config(&[&origin], ""), driver, 1, |settings| {
+            settings.certificates = vec![certificate.clone()];
+            settings.listeners[0].kind = ListenerKind::Https;
+        });
+        let port = edge.address.port();
+        let curl = |version: &str, arguments: &[&str]| {
+            let url = format!("https://cloud.test:{port}/big");
+            let cpu_before = core_cpu_ms();
+            let output = Command::new("curl")
+                .args(["-skS", version, "--max-time", "300", "--resolve", &format!("cloud.test:{port}:127.0.0.1")])
+                .args(arguments)
+                .args(["-w", " %{http_version} %{speed_upload} %{speed_download}", &url])
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            // For people: timings decide nothing here.
+            let cpu = core_cpu_ms() - cpu_before;
+            eprintln!("{driver} {version} {}: {said}, the core's CPU {cpu} ms", arguments[0]);
+            said
+        };
+        let before = private_bytes();
+        for version in ["--http1.1", "--http2"] {
+            let up = curl(version, &["-T", zeros.to_str().unwrap(), "-H", "Expect:"]);
+            assert!(up.starts_with(&GIB.to_string()), "{up}");
+            curl(version, &["-o", "/dev/null"]);
+        }
+        let grown = private_bytes().saturating_sub(before) >> 20;
+        assert!(grown < 48, "{grown} MiB more than before");
+    }
+    let _ = std::fs::remove_file(&zeros);
+}
+
+#[test]
+fn a_gibibyte_each_way_passes_in_bounded_memory() {
+    let origin = gibibyte_origin();
     on_each_driver(&Origin::config(&[&origin], ""), |edge| {
         let before = private_bytes();
         std::thread::scope(|scope| {

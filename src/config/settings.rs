@@ -25,6 +25,8 @@ pub struct Settings {
     /// Empty when there is nothing to serve (a node that only holds addresses).
     pub listeners: Vec<Listener>,
     pub certificates: Vec<Certificate>,
+    /// https listeners offer HTTP/2.
+    pub http2: bool,
     pub pools: Vec<Pool>,
     /// First match wins; ordered by the configuration reader: a named host before any host, then the longer path.
     pub routes: Vec<Route>,

@@ -1,10 +1,12 @@
 //! Sockets, TLS and timers on a glommio executor. Knows nothing of HTTP or policy.
 //!
 //! Reading order: [`clock`] (the core's time and timer wheel), [`pool`] (its reusable memory), [`driver`] (ring or
-//! epoll), [`stream`] (plain or TLS bytes as one type), [`tls`], `upstream` (connect, idle pool), [`relay`].
+//! epoll), [`stream`] (plain or TLS bytes as one type), [`tls`], [`h2`] (streams as the frame layer wants them), `upstream`
+//! (connect, idle pool), [`relay`].
 
 pub mod clock;
 pub mod driver;
+pub mod h2;
 pub mod pool;
 pub mod relay;
 pub mod stream;

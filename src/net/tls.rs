@@ -13,7 +13,7 @@ mod session;
 mod stream;
 
 pub use accept::Acceptor;
-pub use config::{Certificate, ConfigError, server_config, ticketer};
+pub use config::{Certificate, ConfigError, Names, server_config, ticketer};
 pub use connect::{Connector, Trust};
 pub use stream::TlsStream;
 

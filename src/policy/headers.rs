@@ -169,6 +169,9 @@ pub fn write_request(
     if head.is_websocket_upgrade() {
         out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
     }
+    if head.accepts_trailers() {
+        out.extend_from_slice(b"TE: trailers\r\n");
+    }
     if onward.forwards_expect && head.expects_continue() {
         out.extend_from_slice(b"Expect: 100-continue\r\n");
     }
@@ -230,6 +233,27 @@ pub fn write_upgrade(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     head.fields().for_each(|line| copy_end_to_end(out, &line));
     out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
     emit::end(out);
+}
+
+/// Appends those of the trailer lines a client may get: no field that frames, routes, authenticates or says how the
+/// content is to be read (RFC 9110 §6.5.1).
+pub fn write_trailers(out: &mut Vec<u8>, lines: &[u8]) {
+    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        let Some((name, value)) = line.iter().position(|byte| *byte == b':').and_then(|at| line.split_at_checked(at))
+        else {
+            continue;
+        };
+        if Name::classify(name) == Name::Other && !is_of_content(name) {
+            emit::field(out, name, trim_ows(value.get(1..).unwrap_or_default().trim_ascii_end()));
+        }
+    }
+}
+
+fn is_of_content(name: &[u8]) -> bool {
+    const REFUSED: [&[u8]; 9] =
+        [b"age", b"cache-control", b"expires", b"location", b"pragma", b"range", b"vary", b"warning", b"if-match"];
+    name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"content-"))
+        || REFUSED.iter().any(|refused| name.eq_ignore_ascii_case(refused))
 }
 
 fn copy_end_to_end(out: &mut Vec<u8>, line: &FieldLine<'_>) {

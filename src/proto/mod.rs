@@ -1,3 +1,4 @@
 //! Pure protocols: bytes in, values out. No glommio, clock, socket or log.
 
 pub mod http1;
+pub mod http2;

@@ -2,13 +2,12 @@
 
 use crate::net::driver::breathe;
 use crate::net::pool::{self, BODY_BYTES, BodyBuffer};
-use crate::net::stream::Stream;
 use crate::proto::http1::emit;
 use crate::proto::http1::exchange::Framing;
 use std::future::poll_fn;
 use std::io;
 use std::ops::Deref;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 /// Received body bytes; the buffer returns to the pool on drop.
 pub struct Piece {
@@ -24,12 +23,16 @@ impl Deref for Piece {
     }
 }
 
-/// The next bytes of `from`, at most `bytes_max`; empty at the end of the stream. Waits without a buffer.
-pub async fn receive(from: &Stream, bytes_max: u64) -> io::Result<Piece> {
+/// The next bytes that `poll` receives into a buffer, at most `bytes_max`; empty at the end of the stream. Waits
+/// without a buffer.
+pub async fn receive(
+    mut poll: impl FnMut(&mut Context<'_>, &mut [u8]) -> Poll<io::Result<usize>>,
+    bytes_max: u64,
+) -> io::Result<Piece> {
     let room = usize::try_from(bytes_max).unwrap_or(usize::MAX).min(BODY_BYTES);
     poll_fn(|cx| {
         let mut buffer = pool::body();
-        match from.poll_recv_into(cx, buffer.get_mut(..room).unwrap_or_default()) {
+        match poll(cx, buffer.get_mut(..room).unwrap_or_default()) {
             Poll::Ready(Ok(bytes)) => Poll::Ready(Ok(Piece { buffer, bytes })),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,

@@ -7,21 +7,26 @@
 use crate::config::settings::ListenerKind;
 use crate::net::clock::{Now, Timer, now};
 use crate::net::stream::{Bytes, Stream};
-use crate::net::tls::Version;
+use crate::net::tls::{TlsInfo, Version};
 use crate::policy::headers::{Origin, Scheme};
+use crate::proto::http1::BodyLength;
 use crate::serve::core::Core;
+use crate::serve::downstream::Downstream;
+use crate::serve::h2;
 use crate::serve::pairing::Noted;
+use crate::serve::reply::Failure;
 use crate::serve::request;
 use crate::serve::shared::Phase;
 use crate::serve::sleepers::{Place, RESTED};
 use crate::serve::tunnel::Tunnel;
 use std::cell::Cell;
 use std::future::Future;
+use std::io;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 /// Unread bytes a client may still send after our last response before the socket closes under it: closing with
@@ -123,6 +128,16 @@ impl Connection {
         }
     }
 
+    /// Its core wants to be rid of it.
+    pub fn may_be_told_to_close(&self) -> bool {
+        self.core.phase() != Phase::Serving && self.core.sleepers.should_close(self.place)
+    }
+
+    /// `waker` is woken when the above may have changed.
+    pub fn sleep(&self, waker: &Waker) {
+        self.core.sleepers.sleep(self.place, waker);
+    }
+
     /// For the log.
     pub fn tls_version(&self) -> Option<&'static str> {
         self.tls.map(Version::as_str)
@@ -134,7 +149,8 @@ impl Connection {
         let _ = self.timer.bound(self.stream.shutdown_write()).await;
     }
 
-    async fn linger(self: Rc<Connection>) {
+    /// Says no more, and takes what the client still says for a while.
+    pub async fn linger(self: Rc<Connection>) {
         self.timer.arm(LINGER_TIME_MAX);
         let drained = async {
             self.stream.shutdown_write().await;
@@ -148,6 +164,74 @@ impl Connection {
         };
         // Whatever the outcome, the connection closes now.
         let _ = self.timer.bound(drained).await;
+    }
+}
+
+/// A client of HTTP/1.1 has the connection to itself.
+impl Downstream for Connection {
+    const PROTOCOL: &'static str = "HTTP/1.1";
+    const IS_STREAM: bool = false;
+    const PIECE_BYTES_MAX: u64 = u64::MAX;
+
+    fn connection(&self) -> &Connection {
+        self
+    }
+
+    fn timer(&self) -> &Timer {
+        &self.timer
+    }
+
+    fn received(&self, body: BodyLength) -> BodyLength {
+        body
+    }
+
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        self.stream.poll_recv(cx)
+    }
+
+    fn poll_recv_into(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.stream.poll_recv_into(cx, buffer)
+    }
+
+    fn poll_watch(&self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        self.stream.poll_recv(cx)
+    }
+
+    fn send_interim(&self, out: Vec<u8>) -> impl Future<Output = (io::Result<()>, Vec<u8>)> {
+        self.stream.send(out)
+    }
+
+    fn send_head(&self, out: Vec<u8>, _: usize, _: bool) -> impl Future<Output = (io::Result<()>, Vec<u8>)> {
+        self.stream.send(out)
+    }
+
+    fn send(&self, out: Vec<u8>, _: bool) -> impl Future<Output = (io::Result<()>, Vec<u8>)> {
+        self.stream.send(out)
+    }
+
+    fn send_all(&self, bytes: &[u8], _: bool) -> impl Future<Output = io::Result<()>> {
+        self.stream.send_all(bytes)
+    }
+
+    /// They went with the last chunk.
+    fn send_trailers(&self, _: &[u8]) -> impl Future<Output = io::Result<()>> {
+        std::future::ready(Ok(()))
+    }
+
+    fn send_bytes(&self, bytes: Bytes) -> impl Future<Output = io::Result<()>> {
+        self.stream.send_bytes(bytes)
+    }
+
+    fn finish(&self) -> impl Future<Output = ()> {
+        self.stream.shutdown_write()
+    }
+
+    fn abort(&self) {
+        self.stream.abort();
+    }
+
+    fn explains(&self, _: Failure) -> bool {
+        true
     }
 }
 
@@ -165,8 +249,13 @@ enum Step {
 
 impl Life {
     /// Of an admitted client.
-    pub fn new(core: Rc<Core>, stream: Stream, tls: Option<Version>, newcomer: Newcomer) -> Life {
-        let connection = Rc::new(Connection::new(core, stream, tls, newcomer));
+    pub fn new(core: Rc<Core>, stream: Stream, tls: Option<TlsInfo>, newcomer: Newcomer) -> Life {
+        let version = tls.as_ref().map(|info| info.version);
+        let connection = Rc::new(Connection::new(core, stream, version, newcomer));
+        if let Some(info) = tls.filter(|info| info.alpn.as_deref() == Some(b"h2")) {
+            let step = Step::Ending(Box::pin(h2::run(connection.clone(), info.sni)));
+            return Life { connection, step };
+        }
         connection.rest();
         Life { connection, step: Step::Idle }
     }

@@ -3,6 +3,7 @@
 use crate::net::clock::{Elapsed, now};
 use crate::net::pool;
 use crate::net::stream::{Bytes, Stream};
+use crate::policy::headers;
 use crate::policy::health::Outcome;
 use crate::policy::retry;
 use crate::proto::http1::exchange::{Exchange, Framing};
@@ -11,6 +12,7 @@ use crate::serve::balance::Slot;
 use crate::serve::body::{Turn, append, receive};
 use crate::serve::connection::{Connection, Next};
 use crate::serve::core::{PoolView, View};
+use crate::serve::downstream::Downstream;
 use crate::serve::plan::{self, Final, Judged};
 use crate::serve::record::Record;
 use crate::serve::reply::{Failure, Own};
@@ -76,8 +78,8 @@ impl Broken {
 }
 
 /// Sends the request that `record` holds and carries its response to the client.
-pub async fn exchange(
-    connection: &Connection,
+pub async fn exchange<D: Downstream>(
+    client: &D,
     view: &View,
     pool: &PoolView,
     link: Link,
@@ -89,7 +91,7 @@ pub async fn exchange(
     let mut slot = Some(slot);
     let end = {
         let mut side = Side::Resting(upload);
-        let mut run = Run { connection, view, pool, server: &stream, state: &mut state, record, is_abandonable };
+        let mut run = Run { client, view, pool, server: &stream, state: &mut state, record, is_abandonable };
         let result = run.converse(&mut side, &mut slot).await;
         run.record.bytes_in = side.bytes();
         match result {
@@ -110,7 +112,7 @@ pub async fn exchange(
                 && let Some(upstream) = &record.upstream
             {
                 let idle_max = pool.shared.settings.max_requests_per_server as usize;
-                upstream.idle.put(stream, idle_max, connection.core.counters());
+                upstream.idle.put(stream, idle_max, client.connection().core.counters());
             }
             Ok(Finished::Next(next))
         }
@@ -157,8 +159,8 @@ impl Stop {
 }
 
 /// The parties of one attempt.
-struct Run<'r> {
-    connection: &'r Connection,
+struct Run<'r, D> {
+    client: &'r D,
     view: &'r View,
     pool: &'r PoolView,
     server: &'r Stream,
@@ -168,7 +170,11 @@ struct Run<'r> {
     is_abandonable: bool,
 }
 
-impl<'r> Run<'r> {
+impl<'r, D: Downstream> Run<'r, D> {
+    fn connection(&self) -> &'r Connection {
+        self.client.connection()
+    }
+
     async fn converse(&mut self, side: &mut Side<'r>, slot: &mut Option<Slot>) -> Result<Conversed, Stop> {
         self.send_head().await?;
         if !self.state.awaits_continue() {
@@ -179,7 +185,8 @@ impl<'r> Run<'r> {
         match judged {
             Heard::Tunnel(out) => {
                 self.record.status = 101;
-                self.send_to_client(side, out).await?;
+                let head_bytes = out.len();
+                self.send_head_to_client(side, out, head_bytes, false).await?;
                 Ok(Conversed::Tunnel(Some(bytes).filter(|bytes| !bytes.is_empty())))
             }
             Heard::Final(head) => {
@@ -191,11 +198,11 @@ impl<'r> Run<'r> {
     }
 
     fn start(&self, side: &mut Side<'r>) {
-        side.start(&self.connection.stream, self.server, self.view.snapshot.settings.timeouts.client_idle);
+        side.start(self.client, self.server, self.view.snapshot.settings.timeouts.client_idle);
     }
 
     async fn send_head(&mut self) -> Result<(), Stop> {
-        let timer = &self.connection.timer;
+        let timer = self.client.timer();
         timer.arm(self.pool.shared.settings.idle_timeout);
         let head = std::mem::take(&mut self.record.request.head);
         match timer.bound(self.server.send(head)).await {
@@ -217,7 +224,7 @@ impl<'r> Run<'r> {
                 Some(bytes) => bytes,
                 None => self.first_bytes(side).await?,
             };
-            match plan::response(&self.connection.core, self.state, &mut reader, &bytes) {
+            match plan::response(&self.connection().core, self.state, &mut reader, &bytes) {
                 Ok(Judged::Final(head)) => {
                     self.note_answer(head.is_server_error);
                     bytes.advance(head.consumed);
@@ -229,7 +236,7 @@ impl<'r> Run<'r> {
                 }
                 Ok(Judged::Interim { out, consumed, is_continue }) => {
                     if let Some(out) = out {
-                        self.send_to_client(side, out).await?;
+                        self.send_interim(side, out).await?;
                     }
                     if is_continue {
                         self.start(side);
@@ -247,7 +254,7 @@ impl<'r> Run<'r> {
 
     /// Any well-formed answer keeps the server in its pool, whatever its status.
     fn note_answer(&self, is_server_error: bool) {
-        let core = &self.connection.core;
+        let core = &self.connection().core;
         let Some(upstream) = &self.record.upstream else { return };
         core.note(self.pool, upstream, Outcome::Answered);
         if let Some(cell) = upstream.cell(core) {
@@ -260,7 +267,7 @@ impl<'r> Run<'r> {
 
     /// The first bytes of a response head, with the upload going on beside the wait.
     async fn first_bytes(&mut self, side: &mut Side<'r>) -> Result<Bytes, Stop> {
-        let timer = &self.connection.timer;
+        let timer = self.client.timer();
         let mut deadline = now().after(self.pool.shared.settings.response_timeout);
         let mut is_watching = false;
         loop {
@@ -274,7 +281,7 @@ impl<'r> Run<'r> {
                 () => left,
             });
             let was_running = side.is_running();
-            let client = Some(&self.connection.stream).filter(|_| may_watch && is_watching);
+            let client = Some(self.client).filter(|_| may_watch && is_watching);
             match side.beside(timer.bound(either(self.server, client))).await {
                 Ok(Ok(Heeded::Server(Ok(bytes)))) if !bytes.is_empty() => return Ok(bytes),
                 Ok(Ok(Heeded::Server(_))) => return Err(Stop::early(Own::UpstreamClosed, retry::Failure::NoResponse)),
@@ -283,7 +290,7 @@ impl<'r> Run<'r> {
                 Ok(Ok(Heeded::Client(_))) => return Err(Stop::early(Own::ClientGone, retry::Failure::ResponseBegun)),
                 Ok(Err(Elapsed)) if is_waiting_for_continue => {
                     self.state.continued();
-                    self.send_to_client(side, emit::CONTINUE.to_vec()).await?;
+                    self.send_interim(side, emit::CONTINUE.to_vec()).await?;
                     self.start(side);
                 }
                 // The time for the answer counts from the end of the request.
@@ -307,7 +314,7 @@ impl<'r> Run<'r> {
                 gathered
             }
         };
-        let timer = &self.connection.timer;
+        let timer = self.client.timer();
         timer.arm(self.pool.shared.settings.idle_timeout);
         match side.beside(timer.bound(self.server.recv())).await {
             Ok(Ok(Ok(more))) if !more.is_empty() => {
@@ -329,7 +336,11 @@ impl<'r> Run<'r> {
         mut bytes: Bytes,
     ) -> Result<(), Stop> {
         let Final { reply, mut out, .. } = head;
+        let head_bytes = out.len();
         let mut reader = BodyReader::new(reply.received);
+        if reply.takes_trailers {
+            reader.keep_trailers();
+        }
         // What came with the head goes out with it, in one send.
         while !bytes.is_empty() && !reader.is_done() {
             let span = reader.decode(&bytes).map_err(broken_early)?;
@@ -339,15 +350,17 @@ impl<'r> Run<'r> {
             bytes.advance(span.consumed);
         }
         if !bytes.is_empty() {
-            self.connection.core.counters().upstream_unsolicited.bump();
+            self.connection().core.counters().upstream_unsolicited.bump();
             self.state.spoil_upstream();
         }
         drop(bytes);
         if reader.is_done() {
-            end(&mut out, reply.sent);
             slot.take();
         }
-        self.send_to_client(side, out).await?;
+        let trailers = self.end(&mut out, &mut reader, reply.sent);
+        let is_end = reader.is_done() && trailers.is_empty();
+        self.send_head_to_client(side, out, head_bytes, is_end).await?;
+        self.send_trailers(side, trailers).await?;
         let mut turn = Turn::default();
         while !reader.is_done() {
             self.carry(side, slot, &mut reader, reply.sent).await?;
@@ -364,24 +377,26 @@ impl<'r> Run<'r> {
         reader: &mut BodyReader,
         sent: Framing,
     ) -> Result<(), Stop> {
-        let timer = &self.connection.timer;
+        let timer = self.client.timer();
+        let server = self.server;
         let is_plain = matches!(reader, BodyReader::Length { .. });
-        let bytes_max = if is_plain { reader.expected() } else { u64::MAX };
+        let bytes_max = if is_plain { reader.expected().min(D::PIECE_BYTES_MAX) } else { D::PIECE_BYTES_MAX };
         timer.arm(self.pool.shared.settings.idle_timeout);
-        let piece = match side.beside(timer.bound(receive(self.server, bytes_max))).await {
-            Ok(Ok(Ok(piece))) => piece,
-            Ok(Ok(Err(_))) => return Err(Stop::late(Own::Truncated)),
-            Ok(Err(Elapsed)) => return Err(Stop::late(Own::UpstreamStuck)),
-            Err(failure) => return Err(Stop::late(failure)),
-        };
+        let piece =
+            match side.beside(timer.bound(receive(|cx, buffer| server.poll_recv_into(cx, buffer), bytes_max))).await {
+                Ok(Ok(Ok(piece))) => piece,
+                Ok(Ok(Err(_))) => return Err(Stop::late(Own::Truncated)),
+                Ok(Err(Elapsed)) => return Err(Stop::late(Own::UpstreamStuck)),
+                Err(failure) => return Err(Stop::late(failure)),
+            };
         if piece.is_empty() {
             reader.end_of_stream().map_err(|_| Stop::late(Own::Truncated))?;
             slot.take();
             let mut last = pool::vector();
-            end(&mut last, sent);
-            return self.send_to_client(side, last).await.map_err(Stop::begun);
+            self.end(&mut last, reader, sent);
+            return self.send_to_client(side, last, true).await.map_err(Stop::begun);
         }
-        let (view, stream) = (self.view, &self.connection.stream);
+        let (view, client) = (self.view, self.client);
         let patience = view.snapshot.settings.timeouts.client_idle;
         if is_plain && sent != Framing::Chunked {
             // Bounded by what is expected, so all of it is body.
@@ -391,7 +406,7 @@ impl<'r> Run<'r> {
                 slot.take();
             }
             timer.arm(patience);
-            return told(side.beside(timer.bound(stream.send_all(&piece))).await);
+            return told(side.beside(timer.bound(client.send_all(&piece, reader.is_done()))).await);
         }
         let mut out = pool::vector();
         let mut at = 0;
@@ -405,30 +420,68 @@ impl<'r> Run<'r> {
         }
         if reader.is_done() {
             if at < piece.len() {
-                self.connection.core.counters().upstream_unsolicited.bump();
+                self.connection().core.counters().upstream_unsolicited.bump();
                 self.state.spoil_upstream();
             }
-            end(&mut out, sent);
             slot.take();
         }
+        let trailers = self.end(&mut out, reader, sent);
         drop(piece);
-        self.send_to_client(side, out).await.map_err(Stop::begun)
+        let is_end = reader.is_done() && trailers.is_empty();
+        self.send_to_client(side, out, is_end).await.map_err(Stop::begun)?;
+        self.send_trailers(side, trailers).await.map_err(Stop::begun)
     }
 
-    async fn send_to_client(&mut self, side: &mut Side<'r>, out: Vec<u8>) -> Result<(), Stop> {
-        if out.is_empty() {
+    /// Adds the end of the body if it was reached. Answers the trailers of a client that takes them on their own.
+    fn end(&self, out: &mut Vec<u8>, reader: &mut BodyReader, sent: Framing) -> Vec<u8> {
+        if !reader.is_done() {
+            return Vec::new();
+        }
+        let mut lines = Vec::new();
+        headers::write_trailers(&mut lines, &reader.take_trailers());
+        if sent == Framing::Chunked {
+            out.extend_from_slice(emit::LAST_CHUNK_HEAD);
+            out.append(&mut lines);
+            emit::end(out);
+        }
+        if D::IS_STREAM { lines } else { Vec::new() }
+    }
+
+    async fn send_trailers(&mut self, side: &mut Side<'r>, lines: Vec<u8>) -> Result<(), Stop> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let timer = self.client.timer();
+        timer.arm(self.view.snapshot.settings.timeouts.client_idle);
+        told(Box::pin(side.beside(timer.bound(self.client.send_trailers(&lines)))).await)
+    }
+
+    async fn send_interim(&mut self, side: &mut Side<'r>, out: Vec<u8>) -> Result<(), Stop> {
+        let timer = self.client.timer();
+        timer.arm(self.view.snapshot.settings.timeouts.client_idle);
+        told(given_back(side.beside(timer.bound(self.client.send_interim(out))).await))
+    }
+
+    async fn send_head_to_client(
+        &mut self,
+        side: &mut Side<'r>,
+        out: Vec<u8>,
+        head_bytes: usize,
+        is_end: bool,
+    ) -> Result<(), Stop> {
+        let timer = self.client.timer();
+        timer.arm(self.view.snapshot.settings.timeouts.client_idle);
+        told(given_back(side.beside(timer.bound(self.client.send_head(out, head_bytes, is_end))).await))
+    }
+
+    async fn send_to_client(&mut self, side: &mut Side<'r>, out: Vec<u8>, is_end: bool) -> Result<(), Stop> {
+        if out.is_empty() && !(D::IS_STREAM && is_end) {
             pool::recycle(out);
             return Ok(());
         }
-        let timer = &self.connection.timer;
+        let timer = self.client.timer();
         timer.arm(self.view.snapshot.settings.timeouts.client_idle);
-        let sent = side.beside(timer.bound(self.connection.stream.send(out))).await;
-        told(sent.map(|sent| {
-            sent.map(|(result, out)| {
-                pool::recycle(out);
-                result
-            })
-        }))
+        told(given_back(side.beside(timer.bound(self.client.send(out, is_end))).await))
     }
 
     /// After a complete response: what comes next on the client's connection.
@@ -457,12 +510,12 @@ enum Heeded {
     Client(io::Result<Bytes>),
 }
 
-async fn either(server: &Stream, client: Option<&Stream>) -> Heeded {
+async fn either<D: Downstream>(server: &Stream, client: Option<&D>) -> Heeded {
     poll_fn(|cx| {
         if let Poll::Ready(received) = server.poll_recv(cx) {
             return Poll::Ready(Heeded::Server(received));
         }
-        match client.map(|client| client.poll_recv(cx)) {
+        match client.map(|client| client.poll_watch(cx)) {
             Some(Poll::Ready(received)) => Poll::Ready(Heeded::Client(received)),
             Some(Poll::Pending) | None => Poll::Pending,
         }
@@ -481,14 +534,20 @@ fn broken_early(error: ChunkError) -> Stop {
     Stop::early(Failure::ResponseBody(error), retry::Failure::ResponseBegun)
 }
 
-fn end(out: &mut Vec<u8>, sent: Framing) {
-    if sent == Framing::Chunked {
-        out.extend_from_slice(emit::LAST_CHUNK);
-    }
+type Sent<T> = Result<Result<T, Elapsed>, Failure>;
+
+/// A send that gave its buffer back, without the buffer.
+fn given_back(sent: Sent<(io::Result<()>, Vec<u8>)>) -> Sent<io::Result<()>> {
+    sent.map(|sent| {
+        sent.map(|(result, out)| {
+            pool::recycle(out);
+            result
+        })
+    })
 }
 
 /// How a send to the client went. By then bytes of the response may have reached it.
-fn told(sent: Result<Result<io::Result<()>, Elapsed>, Failure>) -> Result<(), Stop> {
+fn told(sent: Sent<io::Result<()>>) -> Result<(), Stop> {
     match sent {
         Ok(Ok(Ok(()))) => Ok(()),
         Ok(Ok(Err(_))) => Err(Stop::late(Own::ClientGone)),

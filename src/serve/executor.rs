@@ -4,7 +4,7 @@ use crate::config::settings::{DriverChoice, ListenerKind};
 use crate::net::clock::{self, Timer};
 use crate::net::driver::{Driver, Kind, Listener, Socket};
 use crate::net::stream::Stream;
-use crate::net::tls::Version;
+use crate::net::tls::TlsInfo;
 use crate::serve::connection::{Door, Life, Newcomer};
 use crate::serve::core::Core;
 use crate::serve::reply::{self, About, Own, body::Audience};
@@ -181,8 +181,8 @@ fn welcome(core: &Rc<Core>, socket: Socket, peer: SocketAddr, port: u16, kind: L
 /// The handshake; the connection is a task of its own, so that it does not keep the handshake's frame.
 async fn secure(core: Rc<Core>, socket: Socket, newcomer: Newcomer) {
     match shake_hands(&core, socket).await {
-        Some((stream, version)) => {
-            glommio::spawn_local(Life::new(core, stream, Some(version), newcomer)).detach();
+        Some((stream, info)) => {
+            glommio::spawn_local(Life::new(core, stream, Some(info), newcomer)).detach();
         }
         None => {
             core.counters().handshakes_failed.bump();
@@ -191,7 +191,7 @@ async fn secure(core: Rc<Core>, socket: Socket, newcomer: Newcomer) {
     }
 }
 
-async fn shake_hands(core: &Core, socket: Socket) -> Option<(Stream, Version)> {
+async fn shake_hands(core: &Core, socket: Socket) -> Option<(Stream, TlsInfo)> {
     let counters = core.counters();
     let (limit, patience) = {
         let settings = &core.view().snapshot.settings;
@@ -218,7 +218,7 @@ async fn shake_hands(core: &Core, socket: Socket) -> Option<(Stream, Version)> {
     if info.resumed {
         counters.handshakes_resumed.bump();
     }
-    Some((stream, info.version))
+    Some((stream, info))
 }
 
 /// Says why before the connection closes. Costs one send: the response fits any socket's buffer.

@@ -1,17 +1,19 @@
 //! The worker process: one core's composition of `net`, `proto` and `policy`. State is `Rc`, not `Arc`.
 //!
 //! Reading order: [`worker`] (the process: orders in, reports out) -> [`executor`] (one core's life) -> [`connection`]
-//! -> [`request`] (the walk) with its steps [`plan`], [`balance`], [`exchange`], [`upload`], [`body`], [`tunnel`] ->
-//! [`reply`] (every failure's row). State: [`shared`] (all cores), [`core`] (one). Beside the traffic: [`health`],
-//! [`report`].
+//! or [`h2`] -> [`downstream`] (what both give the walk) -> [`request`] (the walk) with its steps [`plan`], [`balance`],
+//! [`exchange`], [`upload`], [`body`], [`tunnel`] -> [`reply`] (every failure's row). State: [`shared`] (all cores),
+//! [`core`] (one). Beside the traffic: [`health`], [`report`].
 
 pub mod balance;
 pub mod body;
 pub mod channel;
 pub mod connection;
 pub mod core;
+pub mod downstream;
 pub mod exchange;
 pub mod executor;
+pub mod h2;
 pub mod health;
 pub mod page;
 pub mod pairing;

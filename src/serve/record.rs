@@ -26,6 +26,8 @@ pub struct Record {
     pub upstream: Option<Rc<Upstream>>,
     pub end: Option<Failure>,
     pub request: RequestText,
+    /// Of the client.
+    protocol: &'static str,
     is_in_flight: bool,
 }
 
@@ -81,7 +83,7 @@ impl RequestText {
 }
 
 impl Record {
-    pub fn begin(connection: &Connection) -> Record {
+    pub fn begin(connection: &Connection, protocol: &'static str) -> Record {
         let core = &connection.core;
         core.counters().requests.bump();
         core.counters().in_flight.up();
@@ -101,6 +103,7 @@ impl Record {
             upstream: None,
             end: None,
             request: RequestText::default(),
+            protocol,
             is_in_flight: true,
         }
     }
@@ -145,6 +148,7 @@ impl Record {
             pool: server.map_or("", |server| server.pool.as_str()),
             server: server.map_or("", |server| server.name.as_str()),
             request_id: self.id.as_str(),
+            protocol: self.protocol,
             tls: connection.tls_version(),
             times: Times {
                 head: self.headed.map_or(total, |headed| headed.0.saturating_sub(self.started.0)),

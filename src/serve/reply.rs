@@ -229,6 +229,7 @@ fn request_text(status: u16) -> &'static str {
         405 => "This method is not allowed here.",
         413 => "The upload is larger than this server accepts.",
         414 => "The address of the request is too long.",
+        421 => "This connection was opened for another server name. Please try again.",
         417 => "The request expects something this server does not offer.",
         431 => "The request's header fields are too large.",
         501 => "The request uses something that is not known here.",

@@ -1,6 +1,7 @@
 //! What the worker tells about itself: Prometheus text and the worker's part of the status.
 
 use crate::policy::health::State;
+use crate::proto::http2::meter::Abuse;
 use crate::serve::health;
 use crate::serve::reply::Failure;
 use crate::serve::shared::Shared;
@@ -88,7 +89,7 @@ fn failures(shared: &Shared) -> impl Iterator<Item = (Failure, u64)> + '_ {
 type Metric = (&'static str, &'static str, &'static str, fn(&CoreCounters) -> u64);
 
 /// Per core: name, kind, help, value.
-const METRICS: [Metric; 22] = [
+const METRICS: [Metric; 24] = [
     ("lyre_frontend_connections", "gauge", "Open client connections.", |core| core.connections.read()),
     ("lyre_frontend_connections_total", "counter", "Accepted client connections.", |core| core.accepted.read()),
     ("lyre_frontend_refused_total", "counter", "Connections over a limit.", |core| core.refused.read()),
@@ -116,6 +117,12 @@ const METRICS: [Metric; 22] = [
     }),
     ("lyre_tls_failed_total", "counter", "TLS handshakes that failed.", |core| core.handshakes_failed.read()),
     ("lyre_tls_handshaking", "gauge", "TLS handshakes in progress.", |core| core.handshaking.read()),
+    ("lyre_h2_connections_total", "counter", "Client connections that speak HTTP/2.", |core| {
+        core.h2_connections.read()
+    }),
+    ("lyre_h2_refused_total", "counter", "Streams beyond what a connection may have at work.", |core| {
+        core.h2_refused.read()
+    }),
     ("lyre_core_panics_total", "counter", "Connections lost to a bug.", |core| core.panics.read()),
 ];
 
@@ -150,8 +157,22 @@ fn write_metrics(out: &mut String, shared: &Shared) -> std::fmt::Result {
             answer.code
         )?;
     }
+    write_abuses(out, shared)?;
     write_durations(out, shared)?;
     write_servers(out, shared)
+}
+
+fn write_abuses(out: &mut String, shared: &Shared) -> std::fmt::Result {
+    let name = "lyre_h2_calmed_total";
+    writeln!(out, "# HELP {name} HTTP/2 connections closed because a budget was overdrawn.\n# TYPE {name} counter")?;
+    for abuse in Abuse::ALL {
+        let cells = shared.counters.iter().filter_map(|core| core.h2_abuses.get(abuse as usize));
+        let count: u64 = cells.map(|cell| cell.read()).sum();
+        if count > 0 {
+            writeln!(out, "{name}{{reason=\"{}\"}} {count}", abuse.reason())?;
+        }
+    }
+    Ok(())
 }
 
 fn write_durations(out: &mut String, shared: &Shared) -> std::fmt::Result {

@@ -11,10 +11,11 @@ use crate::net::pool::{self, Pooled};
 use crate::net::stream::{Bytes, Stream};
 use crate::policy::health::Outcome;
 use crate::policy::retry::{self, Attempt, Replay, Retry, retry};
-use crate::proto::http1::HeadReader;
+use crate::proto::http1::{HeadReader, RequestError};
 use crate::serve::balance::{self, Slot};
 use crate::serve::connection::{Connection, Next};
 use crate::serve::core::{PoolView, View, elapsed_ns};
+use crate::serve::downstream::Downstream;
 use crate::serve::exchange::{Broken, Finished, Link, exchange};
 use crate::serve::plan::{self, Forward, Local, LocalKind, Plan};
 use crate::serve::record::Record;
@@ -32,10 +33,38 @@ const PROVEN: Duration = Duration::from_secs(1);
 pub async fn serve(connection: Rc<Connection>, bytes: Bytes) -> Next {
     let connection = &*connection;
     let view = connection.core.view();
-    let mut record = Record::begin(connection);
-    match walk(connection, &view, bytes, &mut record).await {
+    let mut record = Record::begin(connection, Connection::PROTOCOL);
+    let finished = match receive_head(connection, &view, bytes, &record).await {
+        Ok((plan, rest)) => walk(connection, &view, plan, rest, &mut record).await,
+        Err(fault) => Err(fault),
+    };
+    conclude(connection, record, finished).await
+}
+
+/// Serves the request of a stream: `head` is it as text, complete, or why it is none; `rest` is what there is of its
+/// body.
+pub async fn serve_stream<D: Downstream>(client: &D, head: Result<Vec<u8>, RequestError>, rest: Option<Bytes>) -> Next {
+    let connection = client.connection();
+    let view = connection.core.view();
+    let mut record = Record::begin(connection, D::PROTOCOL);
+    let planned = head.map_err(Failure::Request).and_then(|head| {
+        let planned = plan::request(connection, &view, &mut HeadReader::new(), &head, &record.id);
+        pool::recycle(head);
+        planned
+    });
+    let finished = match planned {
+        Ok(Some((plan, _))) => walk(client, &view, plan, rest, &mut record).await,
+        // It was written as a whole.
+        Ok(None) => Err(Failure::Request(RequestError::RequestLine).into()),
+        Err(failure) => Err(failure.into()),
+    };
+    conclude(client, record, finished).await
+}
+
+async fn conclude<D: Downstream>(client: &D, mut record: Record, finished: Result<Finished, Fault>) -> Next {
+    match finished {
         Ok(Finished::Next(next)) => {
-            record.finish(connection);
+            record.finish(client.connection());
             next
         }
         Ok(Finished::Tunnel { upstream, slot, from_client, from_upstream, idle_max }) => {
@@ -43,7 +72,7 @@ pub async fn serve(connection: Rc<Connection>, bytes: Bytes) -> Next {
             record.request.shrink();
             Next::Tunnel(Box::new(Tunnel { upstream, slot, from_client, from_upstream, record, idle_max }))
         }
-        Err(fault) => refuse(connection, record, fault).await,
+        Err(fault) => refuse(client, record, fault).await,
     }
 }
 
@@ -59,12 +88,17 @@ impl<F: Into<Failure>> From<F> for Fault {
     }
 }
 
-async fn walk(connection: &Connection, view: &View, bytes: Bytes, record: &mut Record) -> Result<Finished, Fault> {
-    let (plan, rest) = receive_head(connection, view, bytes, record).await?;
+async fn walk<D: Downstream>(
+    client: &D,
+    view: &View,
+    plan: Plan,
+    rest: Option<Bytes>,
+    record: &mut Record,
+) -> Result<Finished, Fault> {
     record.headed = Some(now());
     match plan {
-        Plan::Local(local) => answer(connection, view, local, rest, record).await,
-        Plan::Forward(forward) => send_on(connection, view, forward, rest, record).await,
+        Plan::Local(local) => answer(client, view, local, rest, record).await,
+        Plan::Forward(forward) => send_on(client, view, forward, rest, record).await,
     }
 }
 
@@ -114,8 +148,8 @@ async fn gather_head(
 }
 
 /// A request that needs no server.
-async fn answer(
-    connection: &Connection,
+async fn answer<D: Downstream>(
+    down: &D,
     view: &View,
     local: Local,
     rest: Option<Bytes>,
@@ -123,7 +157,7 @@ async fn answer(
 ) -> Result<Finished, Fault> {
     record.client = local.client;
     record.request = local.text;
-    let date = connection.core.date.bytes();
+    let date = down.connection().core.date.bytes();
     let about = About { request_id: "", date: &date, head_only: false, closes: !local.keeps };
     let mut out = pool::vector();
     match &local.kind {
@@ -136,8 +170,9 @@ async fn answer(
             reply::empty(&mut out, 204, &about);
         }
     }
-    connection.timer.arm(view.snapshot.settings.timeouts.client_idle);
-    match connection.timer.bound(connection.stream.send(out)).await {
+    let head_bytes = out.len();
+    down.timer().arm(view.snapshot.settings.timeouts.client_idle);
+    match down.timer().bound(down.send_head(out, head_bytes, true)).await {
         Ok((Ok(()), out)) => pool::recycle(out),
         Ok((Err(_), _)) => return Err(Own::ClientGone.into()),
         Err(_) => return Err(Own::ClientStuck.into()),
@@ -146,20 +181,22 @@ async fn answer(
 }
 
 /// Balance, connect, exchange; again where that is safe.
-async fn send_on(
-    connection: &Connection,
+async fn send_on<D: Downstream>(
+    down: &D,
     view: &View,
     forward: Forward,
     rest: Option<Bytes>,
     record: &mut Record,
 ) -> Result<Finished, Fault> {
+    let connection = down.connection();
     let core = &connection.core;
-    let Forward { pool, exchange: mut state, method, body, text, client } = forward;
+    let Forward { pool, exchange: state, method, body, text, client } = forward;
+    let mut state = if D::IS_STREAM { state.over_stream() } else { state };
     record.client = client;
     record.request = text;
     // The route was resolved against this very view.
     let Some(pool) = view.pools.get(pool) else { return Err(Own::NoRoute.into()) };
-    let mut upload = Upload::new(body, rest, view.snapshot.settings.limits.body_bytes_max)?;
+    let mut upload = Upload::new(body, down.received(body), rest, view.snapshot.settings.limits.body_bytes_max)?;
     if upload.has_begun() {
         state.continued();
     }
@@ -175,7 +212,7 @@ async fn send_on(
     let mut last_failure: Option<Failure> = None;
     loop {
         record.tries = record.tries.saturating_add(1);
-        let (slot, queued) = match balance::acquire(core, pool, excluded, &connection.timer).await {
+        let (slot, queued) = match balance::acquire(core, pool, excluded, down.timer()).await {
             Ok(entered) => entered,
             // After a failed attempt the first failure tells more than "nobody else is there".
             Err(own) => return Err(last_failure.unwrap_or(own.into()).into()),
@@ -193,7 +230,7 @@ async fn send_on(
         let broken = match broken {
             Ok(stream) => {
                 let link = Link { stream, slot, is_abandonable: is_safe };
-                match exchange(connection, view, pool, link, upload, state.clone(), record).await {
+                match exchange(down, view, pool, link, upload, state.clone(), record).await {
                     Ok(finished) => return Ok(finished),
                     Err(broken) => broken,
                 }
@@ -262,13 +299,14 @@ async fn connect(
 }
 
 /// Ends a request that failed: an answer if one can be given, the counters, the log.
-async fn refuse(connection: &Connection, mut record: Record, fault: Fault) -> Next {
+async fn refuse<D: Downstream>(client: &D, mut record: Record, fault: Fault) -> Next {
+    let connection = client.connection();
     let core = &connection.core;
     let answer = fault.failure.answer();
     record.end = Some(fault.failure);
     let server = record.upstream.as_ref().map_or("-", |upstream| upstream.server.name.as_str());
     core.complain(&answer, server, connection.origin.peer);
-    let Some(status) = answer.status.filter(|_| !fault.has_begun) else {
+    let Some(status) = answer.status.filter(|_| !fault.has_begun && client.explains(fault.failure)) else {
         record.finish(connection);
         return Next::Abort;
     };
@@ -281,8 +319,9 @@ async fn refuse(connection: &Connection, mut record: Record, fault: Fault) -> Ne
     let about = About { request_id: id.as_str(), date: &date, head_only, closes: true };
     let mut out = pool::vector();
     record.bytes_out = reply::write(&mut out, &answer, status, audience, &about);
-    connection.timer.arm(core.view().snapshot.settings.timeouts.client_idle);
-    let sent = connection.timer.bound(connection.stream.send(out)).await;
+    let head_bytes = out.len() - record.bytes_out as usize;
+    client.timer().arm(core.view().snapshot.settings.timeouts.client_idle);
+    let sent = client.timer().bound(client.send_head(out, head_bytes, true)).await;
     record.finish(connection);
     match sent {
         Ok((Ok(()), out)) => {

@@ -1,7 +1,7 @@
 //! What the executors of one worker share: immutable snapshots swapped as a whole, and atomics with one writer each.
 
 use crate::config::settings::{self, Settings};
-use crate::net::tls::{Certificate, ConfigError, server_config, ticketer};
+use crate::net::tls::{Certificate, ConfigError, Names, server_config, ticketer};
 use crate::serve::page::SharedPage;
 use crate::serve::pairing::Pairing;
 use crate::telemetry::counters::{CoreCounters, Counter};
@@ -109,6 +109,7 @@ pub struct Snapshot {
     pub node: String,
     /// For https listeners; absent without certificates.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub names: Names,
     /// Outlives reloads, so that clients resume across them.
     tickets: Arc<dyn ProducesTickets>,
     /// Upstream connections leave from here, so that `trusted_proxies` may name the node.
@@ -123,10 +124,12 @@ impl Snapshot {
             None => ticketer()?,
         };
         let certificates: Vec<_> = settings.certificates.iter().map(certificate).collect();
+        let protocols: &[&[u8]] = if settings.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
         let tls = match certificates.as_slice() {
             [] => None,
-            certificates => Some(server_config(certificates, tickets.clone())?),
+            certificates => Some(server_config(certificates, tickets.clone(), protocols)?),
         };
+        let names = Names::new(&certificates)?;
         let settings = Arc::new(settings);
         let known = |pool: &settings::Pool, server: &settings::Server| {
             let pool = old?.pools.iter().find(|old| old.settings.name == pool.name)?;
@@ -143,7 +146,7 @@ impl Snapshot {
         let this = settings.cluster.as_ref().and_then(|cluster| cluster.nodes.get(cluster.this));
         let node = this.map(|node| node.name.clone()).unwrap_or_default();
         let source = this.map(|node| node.address);
-        Ok(Snapshot { settings, pools, node, tls, tickets, source })
+        Ok(Snapshot { settings, pools, node, tls, names, tickets, source })
     }
 }
 

@@ -4,8 +4,8 @@ use crate::net::clock::Timer;
 use crate::net::stream::{Bytes, Stream};
 use crate::serve::balance::Slot;
 use crate::serve::body::Turn;
-use crate::serve::connection::Connection;
 use crate::serve::core::Core;
+use crate::serve::downstream::Downstream;
 use crate::serve::record::Record;
 use crate::serve::reply::Own;
 use std::cell::Cell;
@@ -13,7 +13,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// After one side finished, the other gets this long without a byte.
@@ -31,15 +31,17 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    pub async fn run(mut self: Box<Tunnel>, connection: Rc<Connection>) {
-        let _open = Open::new(connection.core.clone());
-        let flow = Flow { timer: &connection.timer, idle_max: Cell::new(self.idle_max) };
+    pub async fn run<D: Downstream>(mut self: Box<Tunnel>, client: Rc<D>) {
+        let client = &*client;
+        let _open = Open::new(client.connection().core.clone());
+        let flow = Flow { timer: client.timer(), idle_max: Cell::new(self.idle_max) };
         flow.progress();
         let (early_up, early_down) = (self.from_client.take(), self.from_upstream.take());
         let (sent_up, sent_down) = (Cell::new(0), Cell::new(0));
         let ended = {
-            let mut up = pin!(flow.carry(&connection.stream, &self.upstream, early_up, &sent_up));
-            let mut down = pin!(flow.carry(&self.upstream, &connection.stream, early_down, &sent_down));
+            let end = Client(client);
+            let mut up = pin!(flow.carry(&end, &self.upstream, early_up, &sent_up));
+            let mut down = pin!(flow.carry(&self.upstream, &end, early_down, &sent_down));
             let (mut is_up_done, mut is_down_done) = (false, false);
             let both = poll_fn(|cx| {
                 // Either may have been woken, so both are polled.
@@ -54,7 +56,7 @@ impl Tunnel {
                 }
                 if is_up_done && is_down_done { Poll::Ready(Ok(())) } else { Poll::Pending }
             });
-            connection.timer.bound(both).await
+            client.timer().bound(both).await
         };
         self.record.bytes_in += sent_up.get();
         self.record.bytes_out += sent_down.get();
@@ -62,13 +64,13 @@ impl Tunnel {
             Ok(Ok(())) => {}
             Ok(Err(_)) => {
                 // One side broke: the other must see a break too, not an orderly end.
-                connection.stream.abort();
+                client.abort();
                 self.upstream.abort();
                 self.record.end = Some(Own::TunnelBroken.into());
             }
             Err(_) => self.record.end = Some(Own::TunnelIdle.into()),
         }
-        self.record.finish(&connection);
+        self.record.finish(client.connection());
     }
 }
 
@@ -85,17 +87,17 @@ impl Flow<'_> {
     }
 
     /// Until `from` ends; then `to` gets the end and the other direction less patience.
-    async fn carry(&self, from: &Stream, to: &Stream, early: Option<Bytes>, sent: &Cell<u64>) -> io::Result<()> {
+    async fn carry(&self, from: &impl End, to: &impl End, early: Option<Bytes>, sent: &Cell<u64>) -> io::Result<()> {
         let mut turn = Turn::default();
         let mut next = early.filter(|bytes| !bytes.is_empty());
         loop {
             let bytes = match next.take() {
                 Some(bytes) => bytes,
-                None => from.recv().await?,
+                None => poll_fn(|cx| from.poll_recv(cx)).await?,
             };
             self.progress();
             if bytes.is_empty() {
-                to.shutdown_write().await;
+                to.finish().await;
                 self.idle_max.set(self.idle_max.get().min(HALF_CLOSED_IDLE_MAX));
                 self.progress();
                 return Ok(());
@@ -105,6 +107,43 @@ impl Flow<'_> {
             sent.set(sent.get() + count);
             turn.step().await;
         }
+    }
+}
+
+/// One end of a tunnel.
+trait End {
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>>;
+    fn send_bytes(&self, bytes: Bytes) -> impl Future<Output = io::Result<()>>;
+    fn finish(&self) -> impl Future<Output = ()>;
+}
+
+impl End for Stream {
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        Stream::poll_recv(self, cx)
+    }
+
+    fn send_bytes(&self, bytes: Bytes) -> impl Future<Output = io::Result<()>> {
+        Stream::send_bytes(self, bytes)
+    }
+
+    fn finish(&self) -> impl Future<Output = ()> {
+        self.shutdown_write()
+    }
+}
+
+struct Client<'a, D>(&'a D);
+
+impl<D: Downstream> End for Client<'_, D> {
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        self.0.poll_recv(cx)
+    }
+
+    fn send_bytes(&self, bytes: Bytes) -> impl Future<Output = io::Result<()>> {
+        self.0.send_bytes(bytes)
+    }
+
+    fn finish(&self) -> impl Future<Output = ()> {
+        self.0.finish()
     }
 }
 

@@ -6,10 +6,12 @@ use crate::net::stream::{Bytes, Stream};
 use crate::proto::http1::exchange::Framing;
 use crate::proto::http1::{BodyLength, BodyReader, emit};
 use crate::serve::body::{Turn, append, receive};
+use crate::serve::downstream::Downstream;
 use crate::serve::reply::{Failure, Own};
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Body bytes that may travel with the head in one send, and so can be sent again.
@@ -26,14 +28,19 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// `rest` is what came behind the head.
-    pub fn new(body: BodyLength, rest: Option<Bytes>, bytes_max: Option<u64>) -> Result<Upload, Failure> {
+    /// `rest` is what came behind the head; `received` is how the client ends the body.
+    pub fn new(
+        body: BodyLength,
+        received: BodyLength,
+        rest: Option<Bytes>,
+        bytes_max: Option<u64>,
+    ) -> Result<Upload, Failure> {
         let bytes_max = bytes_max.unwrap_or(u64::MAX);
         if matches!(body, BodyLength::Length(length) if length > bytes_max) {
             return Err(Own::BodyTooLarge.into());
         }
         let framing = Framing::of_request(body);
-        Ok(Upload { reader: BodyReader::new(body), framing, rest, bytes: 0, bytes_max, is_done: body.is_empty() })
+        Ok(Upload { reader: BodyReader::new(received), framing, rest, bytes: 0, bytes_max, is_done: body.is_empty() })
     }
 
     /// All of the body went into a send.
@@ -72,17 +79,24 @@ impl Upload {
     }
 
     /// Everything not sent yet, from `client` to `server`. `idle_max` bounds the wait for each piece in each direction.
-    async fn pump(mut self, client: &Stream, server: &Stream, idle_max: Duration) -> (Upload, End) {
+    async fn pump<D: Downstream>(mut self, client: &D, server: &Stream, idle_max: Duration) -> (Upload, End) {
         let timer = Timer::new();
         let end = match self.framing {
             Framing::Length(_) => self.pump_plain(client, server, &timer, idle_max).await,
+            _ if D::IS_STREAM => self.pump_stream(client, server, &timer, idle_max).await,
             _ => self.pump_chunked(client, server, &timer, idle_max).await,
         };
         (self, end)
     }
 
     /// Length known: bytes go through as they are, and never beyond the end.
-    async fn pump_plain(&mut self, client: &Stream, server: &Stream, timer: &Timer, idle_max: Duration) -> End {
+    async fn pump_plain<D: Downstream>(
+        &mut self,
+        client: &D,
+        server: &Stream,
+        timer: &Timer,
+        idle_max: Duration,
+    ) -> End {
         if let Some(rest) = self.rest.as_mut()
             && !rest.is_empty()
         {
@@ -97,7 +111,7 @@ impl Upload {
         let mut turn = Turn::default();
         while !self.reader.is_done() {
             timer.arm(idle_max);
-            let piece = match timer.bound(receive(client, self.reader.expected())).await {
+            let piece = match timer.bound(receive(from(client), self.reader.expected())).await {
                 Ok(Ok(piece)) if !piece.is_empty() => piece,
                 Ok(_) => return End::Client(Own::ClientGone.into()),
                 Err(_) => return End::Client(Own::BodyTimeout.into()),
@@ -116,13 +130,19 @@ impl Upload {
     }
 
     /// Chunks are taken apart and put together anew; what follows the last one stays in `rest`.
-    async fn pump_chunked(&mut self, client: &Stream, server: &Stream, timer: &Timer, idle_max: Duration) -> End {
+    async fn pump_chunked<D: Downstream>(
+        &mut self,
+        client: &D,
+        server: &Stream,
+        timer: &Timer,
+        idle_max: Duration,
+    ) -> End {
         let mut turn = Turn::default();
         while !self.is_done {
             turn.step().await;
             if self.rest.as_ref().is_none_or(|rest| rest.is_empty()) {
                 timer.arm(idle_max);
-                self.rest = match timer.bound(client.recv()).await {
+                self.rest = match timer.bound(poll_fn(|cx| client.poll_recv(cx))).await {
                     Ok(Ok(bytes)) if !bytes.is_empty() => Some(bytes),
                     Ok(_) => return End::Client(Own::ClientGone.into()),
                     Err(_) => return End::Client(Own::BodyTimeout.into()),
@@ -140,6 +160,51 @@ impl Upload {
         }
         End::Done
     }
+
+    /// Length unknown, the end is the stream's: large pieces, a chunk each.
+    async fn pump_stream<D: Downstream>(
+        &mut self,
+        client: &D,
+        server: &Stream,
+        timer: &Timer,
+        idle_max: Duration,
+    ) -> End {
+        let mut turn = Turn::default();
+        while !self.is_done {
+            let mut out = pool::vector();
+            if self.rest.as_ref().is_some_and(|rest| !rest.is_empty()) {
+                if let Err(failure) = self.prime(&mut out) {
+                    return End::Client(failure);
+                }
+            } else {
+                timer.arm(idle_max);
+                let piece = match timer.bound(receive(from(client), u64::MAX)).await {
+                    Ok(Ok(piece)) => piece,
+                    Ok(Err(_)) => return End::Client(Own::ClientGone.into()),
+                    Err(_) => return End::Client(Own::BodyTimeout.into()),
+                };
+                self.bytes += piece.len() as u64;
+                if self.bytes > self.bytes_max {
+                    return End::Client(Own::BodyTooLarge.into());
+                }
+                append(&mut out, &piece, self.framing);
+                if piece.is_empty() {
+                    self.end(&mut out);
+                }
+            }
+            let sent = send(server, &out, timer, idle_max).await;
+            pool::recycle(out);
+            if sent.is_err() {
+                return End::Server;
+            }
+            turn.step().await;
+        }
+        End::Done
+    }
+}
+
+fn from<D: Downstream>(client: &D) -> impl FnMut(&mut Context<'_>, &mut [u8]) -> Poll<io::Result<usize>> {
+    |cx, buffer| client.poll_recv_into(cx, buffer)
 }
 
 async fn send(to: &Stream, bytes: &[u8], timer: &Timer, idle_max: Duration) -> Result<(), ()> {
@@ -170,7 +235,7 @@ pub enum Side<'a> {
 }
 
 impl<'a> Side<'a> {
-    pub fn start(&mut self, client: &'a Stream, server: &'a Stream, idle_max: Duration) {
+    pub fn start<D: Downstream>(&mut self, client: &'a D, server: &'a Stream, idle_max: Duration) {
         *self = match std::mem::replace(self, Side::Moved) {
             Side::Resting(upload) if !upload.is_done() => {
                 Side::Running(Box::pin(upload.pump(client, server, idle_max)))

@@ -26,6 +26,8 @@ pub struct Line<'a> {
     /// Empty when the request met no server.
     pub server: &'a str,
     pub request_id: &'a str,
+    /// `HTTP/1.1` or `HTTP/2.0`: what the client speaks.
+    pub protocol: &'static str,
     /// `TLSv1.3`, or `None` for plain HTTP.
     pub tls: Option<&'static str>,
     pub times: Times,
@@ -157,6 +159,8 @@ fn text(out: &mut Vec<u8>, stamp: &Stamp, line: &Line<'_>) {
     }
     out.extend_from_slice(b" id=");
     out.extend_from_slice(or_dash(line.request_id));
+    out.extend_from_slice(b" proto=");
+    out.extend_from_slice(line.protocol.as_bytes());
     out.extend_from_slice(b" tls=");
     out.extend_from_slice(or_dash(line.tls.unwrap_or("")));
     out.extend_from_slice(b" end=");
@@ -205,6 +209,9 @@ fn json(out: &mut Vec<u8>, stamp: &Stamp, line: &Line<'_>) {
     }
     out.extend_from_slice(b",\"lyre.tries\":");
     number(out, u64::from(line.tries));
+    out.extend_from_slice(b",\"network.protocol.version\":\"");
+    out.extend_from_slice(line.protocol.strip_prefix("HTTP/").unwrap_or(line.protocol).as_bytes());
+    out.push(b'"');
     if let Some(version) = line.tls {
         out.extend_from_slice(b",\"tls.protocol.version\":\"");
         out.extend_from_slice(version.as_bytes());
@@ -412,6 +419,7 @@ mod tests {
             pool: "web",
             server: "10.0.0.21:80",
             request_id: "01ab",
+            protocol: "HTTP/2.0",
             tls: Some("TLSv1.3"),
             times: Times {
                 head: 10_000,
@@ -439,7 +447,7 @@ mod tests {
             String::from_utf8(out).expect("ascii"),
             "2024-02-29T12:34:56.789Z 192.0.2.7 \"GET /s/a\\x22b\\x0a?\" 207 1234 web/10.0.0.21:80 \
              total=1002.003ms first=2.000ms connect=1.500ms queue=- head=0.010ms in=3 tries=1 \
-             host=cloud.example.com id=01ab tls=TLSv1.3 end=upstream.truncated\n"
+             host=cloud.example.com id=01ab proto=HTTP/2.0 tls=TLSv1.3 end=upstream.truncated\n"
         );
     }
 

@@ -71,6 +71,9 @@ impl Histogram {
 /// How many kinds of failure a core can count; `serve::reply` owns their names.
 pub const FAILURES_MAX: usize = 128;
 
+/// How many budgets of an HTTP/2 connection are counted.
+pub const ABUSES_MAX: usize = 10;
+
 /// Everything one core counts. Aligned so that two cores never share a cache line.
 #[repr(align(128))]
 #[derive(Debug)]
@@ -99,6 +102,11 @@ pub struct CoreCounters {
     pub handshakes: Counter,
     pub handshakes_resumed: Counter,
     pub handshakes_failed: Counter,
+    pub h2_connections: Counter,
+    /// Streams refused because their connection has too many requests at work.
+    pub h2_refused: Counter,
+    /// Connections closed because a budget was overdrawn; `proto::http2::meter` owns the names.
+    pub h2_abuses: [Counter; ABUSES_MAX],
     pub duration: Histogram,
     pub connections: Gauge,
     pub in_flight: Gauge,
@@ -129,6 +137,9 @@ impl Default for CoreCounters {
             handshakes: Counter::default(),
             handshakes_resumed: Counter::default(),
             handshakes_failed: Counter::default(),
+            h2_connections: Counter::default(),
+            h2_refused: Counter::default(),
+            h2_abuses: Default::default(),
             duration: Histogram::default(),
             connections: Gauge::default(),
             in_flight: Gauge::default(),

@@ -5,6 +5,12 @@
 #[allow(dead_code)]
 mod edge;
 mod failures;
+mod h2;
+mod h2_attacks;
+mod h2_life;
+#[allow(dead_code)]
+mod h2_raw;
+mod h2_spec;
 mod limits;
 mod messages;
 mod operations;

@@ -92,6 +92,11 @@ impl Origin {
         self.seen.connections.load(Ordering::SeqCst)
     }
 
+    /// Numbers begin anew.
+    pub fn forget_connections(&self) {
+        self.seen.connections.store(0, Ordering::SeqCst);
+    }
+
     pub fn requests(&self) -> Vec<Request> {
         self.seen.requests.lock().unwrap().clone()
     }
@@ -149,6 +154,16 @@ impl Peer {
             }
         }
         Some(String::from_utf8_lossy(&self.buffer[..self.head_end()?]).into_owned())
+    }
+
+    /// The next head, which stays to be read.
+    pub fn peek(&mut self) -> String {
+        self.peek_head().unwrap_or_default()
+    }
+
+    /// Connections so far, of all peers.
+    pub fn connections(&self) -> usize {
+        self.seen.connections.load(Ordering::SeqCst)
     }
 
     /// The next head alone, recorded without a body.

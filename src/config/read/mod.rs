@@ -54,7 +54,7 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
     let routers = vip::read(c, vips, &cluster);
 
     let certificates = root.optional("tls").and_then(|item| item.section(&mut c.f));
-    let certificates = tls::read(c, certificates);
+    let (certificates, http2) = tls::read(c, certificates);
     let web = web::read(c, &mut root);
     let listeners_typed = root.tables(&mut c.f, "listener");
     let listeners = listener::read(c, listeners_typed, &certificates, !web.routes.is_empty());
@@ -87,6 +87,7 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
         hooks,
         listeners,
         certificates: certificates.into_iter().map(|read| read.certificate).collect(),
+        http2,
         pools: web.pools,
         routes: web.routes,
         trust: web.trust,

@@ -21,8 +21,14 @@ pub(super) struct Read<'a> {
     leaf: CertificateDer<'static>,
 }
 
-pub(super) fn read<'a>(c: &mut Context, section: Option<Section<'a>>) -> Vec<Read<'a>> {
-    let Some(mut section) = section else { return Vec::new() };
+/// The certificates, and whether HTTP/2 is offered beside HTTP/1.1.
+pub(super) fn read<'a>(c: &mut Context, section: Option<Section<'a>>) -> (Vec<Read<'a>>, bool) {
+    let Some(mut section) = section else { return (Vec::new(), true) };
+    let http2 = section.optional("http2").and_then(|item| item.flag(&mut c.f)).unwrap_or(true);
+    (certificates(c, section), http2)
+}
+
+fn certificates<'a>(c: &mut Context, mut section: Section<'a>) -> Vec<Read<'a>> {
     section.later(&mut c.f, "acme", "certificates by ACME");
     let hint = "Write certificates = [{ cert = \"/etc/lyre/tls/cloud.pem\", key = \"/etc/lyre/tls/cloud.key\" }].";
     let list = if section.has("acme") {

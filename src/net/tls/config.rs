@@ -76,21 +76,52 @@ impl std::error::Error for ConfigError {
 
 /// Checks `certificates` and makes the configuration all cores share. The first certificate answers clients that
 /// name no known host. Resumption is by tickets alone, so that it works on every core and, with keys derived from a
-/// shared secret, on every node.
+/// shared secret, on every node. `protocols` are offered in this order (ALPN).
 pub fn server_config(
     certificates: &[Certificate],
     tickets: Arc<dyn ProducesTickets>,
+    protocols: &[&[u8]],
 ) -> Result<Arc<ServerConfig>, ConfigError> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&version::TLS13, &version::TLS12])
         .map_err(ConfigError::Protocol)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(Resolver::new(certificates)?));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = tickets;
     config.send_tls13_tickets = TICKETS;
     Ok(Arc::new(config))
+}
+
+/// Which certificate is for which name, for those who ask after the handshake.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// As in [`Resolver::by_name`]; the first certificate of the list that has the name.
+    by_name: HashMap<String, usize>,
+}
+
+impl Names {
+    pub fn new(certificates: &[Certificate]) -> Result<Names, ConfigError> {
+        let mut by_name = HashMap::new();
+        for (index, certificate) in certificates.iter().enumerate() {
+            for name in load(certificate)?.1 {
+                by_name.entry(name).or_insert(index);
+            }
+        }
+        Ok(Names { by_name })
+    }
+
+    /// Both names are served with the same certificate, or both with none of their own.
+    pub fn are_together(&self, one: &str, other: &str) -> bool {
+        one.eq_ignore_ascii_case(other) || self.find(one) == self.find(other)
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        let wildcard = || name.find('.').and_then(|dot| self.by_name.get(name.get(dot..)?));
+        self.by_name.get(&name).or_else(wildcard).copied()
+    }
 }
 
 /// Tickets under random keys of this process, rotated every six hours.

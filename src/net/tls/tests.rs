@@ -11,6 +11,8 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 
+const PROTOCOLS: &[&[u8]] = &[b"http/1.1"];
+
 /// Made once: RSA keys take their time.
 static ECDSA: LazyLock<Certificate> = LazyLock::new(|| certificate("ecdsa", &["cloud.example.org"], false));
 static RSA: LazyLock<Certificate> = LazyLock::new(|| certificate("rsa", &["cloud.example.org"], true));
@@ -28,7 +30,7 @@ fn certificate(name: &str, hosts: &[&str], is_rsa: bool) -> Certificate {
 
 fn acceptor() -> Acceptor {
     let certificates = [ECDSA.clone(), RSA.clone(), WILD.clone()];
-    Acceptor::new(server_config(&certificates, ticketer().unwrap()).unwrap())
+    Acceptor::new(server_config(&certificates, ticketer().unwrap(), PROTOCOLS).unwrap())
 }
 
 fn connector() -> Connector {
@@ -412,12 +414,12 @@ fn a_client_believes_only_whom_it_should() {
 #[test]
 fn unusable_certificates_are_named() {
     let tickets = || ticketer().unwrap();
-    assert!(matches!(server_config(&[], tickets()), Err(ConfigError::NoCertificate)));
+    assert!(matches!(server_config(&[], tickets(), PROTOCOLS), Err(ConfigError::NoCertificate)));
     let foreign = Certificate { key: RSA.key.clone(), ..ECDSA.clone() };
     let empty = Certificate { chain: Vec::new(), ..ECDSA.clone() };
     let torn = Certificate { key: b"-----BEGIN PRIVATE KEY-----\nAAAA".to_vec(), ..ECDSA.clone() };
     for broken in [foreign, empty, torn] {
-        let error = server_config(&[broken], tickets()).err().unwrap();
+        let error = server_config(&[broken], tickets(), PROTOCOLS).err().unwrap();
         assert!(error.to_string().starts_with("ecdsa: "), "{error}");
     }
 }
@@ -428,7 +430,7 @@ fn a_swapped_configuration_serves_the_next_connection() {
         let acceptor = Rc::new(acceptor());
         for (certificates, is_known) in [(None, true), (Some([WILD.clone()]), false)] {
             if let Some(certificates) = certificates {
-                acceptor.swap(server_config(&certificates, ticketer().unwrap()).unwrap());
+                acceptor.swap(server_config(&certificates, ticketer().unwrap(), PROTOCOLS).unwrap());
             }
             let (near, far) = pair(&driver).await;
             let swapped = acceptor.clone();
@@ -442,7 +444,7 @@ fn a_swapped_configuration_serves_the_next_connection() {
 #[test]
 fn configurations_are_shared_between_cores() {
     fn shareable<T: Send + Sync>(_: &T) {}
-    shareable(&server_config(std::slice::from_ref(&ECDSA), ticketer().unwrap()).unwrap());
+    shareable(&server_config(std::slice::from_ref(&ECDSA), ticketer().unwrap(), PROTOCOLS).unwrap());
     let _: Arc<dyn rustls::server::ProducesTickets> = ticketer().unwrap();
 }
 

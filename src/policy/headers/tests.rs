@@ -185,7 +185,7 @@ fn back(response: &str, persistence: Persistence, sent: Framing, hsts: Option<&[
     let Ok(Parsed::Done { head, .. }) = parse_response(text.as_bytes(), &mut fields, &Limits::default()) else {
         panic!("valid response expected: {response}")
     };
-    let reply = Reply { received: BodyLength::None, sent, persistence };
+    let reply = Reply { received: BodyLength::None, sent, takes_trailers: false, persistence };
     let mut out = Vec::new();
     write_response(&mut out, &head, &Backward { reply, date: b"now", hsts });
     String::from_utf8(out).unwrap()
@@ -299,4 +299,23 @@ fn random_request(random: &mut fastrand::Rng) -> (String, Expected) {
         BodyLength::None | BodyLength::UntilClose => {}
     }
     (text, Expected { method, target, body, fields })
+}
+
+#[test]
+fn trailers_that_frame_route_or_authenticate_end_here() {
+    let lines = b"X-Sum:  42 \r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\nHost: a\r\nAuthorization: x\r\n\
+                  Set-Cookie: a=b\r\nCookie: a\r\nX-Real-IP: 192.0.2.1\r\nX-Forwarded-For: 192.0.2.1\r\nX_Odd: 1\r\n\
+                  content-type: a/b\r\nCache-Control: no-store\r\nConnection: x\r\nServer-Timing: a;dur=1\r\n";
+    let mut out = Vec::new();
+    write_trailers(&mut out, lines);
+    assert_eq!(String::from_utf8(out).unwrap(), "X-Sum: 42\r\nServer-Timing: a;dur=1\r\n");
+}
+
+#[test]
+fn only_a_plain_te_trailers_goes_on() {
+    for (te, expected) in [("TE: trailers\r\n", true), ("TE: Trailers\r\n", true), ("TE: gzip\r\n", false), ("", false)]
+    {
+        let (head, ..) = forward(&format!("{GET}{te}"), "198.51.100.7", &[]);
+        assert_eq!(head.contains("TE: trailers\r\n"), expected, "{te:?}");
+    }
 }

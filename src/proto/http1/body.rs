@@ -1,7 +1,7 @@
 //! Bodies as they pass: where a declared length ends, and the chunked coding of RFC 9112 §7.1. Nothing is stored.
 //!
 //! Stricter than the RFC asks: no whitespace around the size, bounded extensions and trailers, and a bound on framing
-//! per payload byte. Extensions and trailers are checked, then dropped.
+//! per payload byte. Extensions are checked, then dropped; so are trailers, unless somebody wants to have them.
 
 use super::BodyLength;
 use super::bytes::{is_token_byte, is_value_byte};
@@ -54,6 +54,20 @@ impl BodyReader {
             BodyReader::UntilClose { is_closed } => {
                 Ok(Span { data: 0..input.len(), consumed: input.len(), is_done: *is_closed })
             }
+        }
+    }
+
+    /// Keeps the trailers of a chunked body for [`BodyReader::take_trailers`].
+    pub fn keep_trailers(&mut self) {
+        if let BodyReader::Chunked(decoder) = self {
+            decoder.keep_trailers();
+        }
+    }
+
+    pub fn take_trailers(&mut self) -> Vec<u8> {
+        match self {
+            BodyReader::Chunked(decoder) => decoder.take_trailers(),
+            BodyReader::Length { .. } | BodyReader::UntilClose { .. } => Vec::new(),
         }
     }
 
@@ -120,6 +134,8 @@ pub struct ChunkDecoder {
     trailer_fields: u32,
     framing_bytes: u64,
     payload_bytes: u64,
+    /// Trailer lines as they came, if wanted.
+    trailers: Option<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +170,7 @@ impl ChunkDecoder {
             trailer_fields: 0,
             framing_bytes: 0,
             payload_bytes: 0,
+            trailers: None,
         }
     }
 
@@ -195,7 +212,17 @@ impl ChunkDecoder {
         if self.state == State::Data { self.size } else { 0 }
     }
 
-    /// Trailer fields seen and dropped.
+    /// Keeps the trailer section, at most 8 KiB of it.
+    pub fn keep_trailers(&mut self) {
+        self.trailers = Some(Vec::new());
+    }
+
+    /// The lines kept, each with its CRLF, every one checked against the grammar of fields.
+    pub fn take_trailers(&mut self) -> Vec<u8> {
+        self.trailers.take().unwrap_or_default()
+    }
+
+    /// Trailer fields seen.
     pub fn trailer_fields(&self) -> u32 {
         self.trailer_fields
     }
@@ -285,6 +312,10 @@ impl ChunkDecoder {
         self.trailer_bytes += 1;
         if self.trailer_bytes > TRAILER_BYTES_MAX {
             return Err(ChunkError::TrailerTooLong);
+        }
+        let is_last_line = self.state == State::EndLf || (self.state == State::TrailerStart && byte == b'\r');
+        if let Some(lines) = self.trailers.as_mut().filter(|_| !is_last_line) {
+            lines.push(byte);
         }
         match (self.state, byte) {
             (State::TrailerStart, b'\r') => Ok(State::EndLf),

@@ -51,6 +51,8 @@ pub fn end(out: &mut Vec<u8>) {
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// Follows the data of every chunk.
 pub const CHUNK_END: &[u8] = b"\r\n";
+/// The zero chunk; trailers and an empty line come behind it.
+pub const LAST_CHUNK_HEAD: &[u8] = b"0\r\n";
 /// The zero chunk and an empty trailer section.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 

@@ -78,6 +78,10 @@ errors! {
         Expectation = 417, "expectation", "Expect is not exactly 100-continue";
         UpgradeMethod = 400, "upgrade_method", "WebSocket upgrade with a method other than GET";
         UpgradeBody = 400, "upgrade_body", "WebSocket upgrade with a body";
+        Scheme = 400, "scheme", "HTTP/2 scheme other than http and https";
+        ConnectionField = 400, "connection_field", "HTTP/2 request with a field of an HTTP/1.1 connection";
+        Misdirected = 421, "misdirected", "host of another certificate than the one this connection was given";
+        ProtocolUnknown = 501, "protocol_unknown", "HTTP/2 CONNECT with a protocol other than websocket";
     }
 }
 

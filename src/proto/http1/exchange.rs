@@ -27,6 +27,9 @@ pub struct Exchange {
     keeps_upstream: bool,
     awaits_continue: bool,
     wants_tunnel: bool,
+    /// The client's side frames bodies by itself: a stream of HTTP/2.
+    is_stream: bool,
+    accepts_trailers: bool,
     interim_responses: u8,
     is_request_done: bool,
     is_response_done: bool,
@@ -51,6 +54,8 @@ pub struct Reply {
     pub received: BodyLength,
     /// How its body is framed for the client.
     pub sent: Framing,
+    /// The client takes fields behind the body: it said so (RFC 9110 §6.5.1), or it speaks HTTP/2.
+    pub takes_trailers: bool,
     pub persistence: Persistence,
 }
 
@@ -73,7 +78,7 @@ pub enum Framing {
     Declared(u64),
     Length(u64),
     Chunked,
-    /// Ends with the connection: an HTTP/1.0 client and a body of unknown length.
+    /// Ends with the connection or stream: an HTTP/1.0 or HTTP/2 client and a body of unknown length.
     UntilClose,
 }
 
@@ -131,10 +136,19 @@ impl Exchange {
             keeps_upstream: true,
             awaits_continue: head.expects_continue(),
             wants_tunnel: head.is_websocket_upgrade(),
+            is_stream: false,
+            accepts_trailers: head.accepts_trailers() && head.version() == Version::Http11,
             interim_responses: 0,
             is_request_done: head.body().is_empty(),
             is_response_done: false,
         }
+    }
+
+    /// The client is a stream of HTTP/2: bodies go to it without a framing of their own, and the end of the stream is
+    /// theirs.
+    pub fn over_stream(mut self) -> Exchange {
+        self.is_stream = true;
+        self
     }
 
     /// The client holds its body back until it gets 100.
@@ -225,7 +239,9 @@ impl Exchange {
             }
             BodyLength::None => Framing::None,
             BodyLength::Length(length) => Framing::Length(length),
-            BodyLength::Chunked | BodyLength::UntilClose if self.version == Version::Http11 => Framing::Chunked,
+            BodyLength::Chunked | BodyLength::UntilClose if self.version == Version::Http11 && !self.is_stream => {
+                Framing::Chunked
+            }
             BodyLength::Chunked | BodyLength::UntilClose => Framing::UntilClose,
         };
         self.keeps_upstream &= head.is_persistent() && received != BodyLength::UntilClose;
@@ -238,7 +254,11 @@ impl Exchange {
             (true, Version::Http10) => Persistence::KeepAlive,
             (true, Version::Http11) => Persistence::Implied,
         };
-        Reply { received, sent, persistence }
+        // A field named in Connection ends here, also when it comes late.
+        let ends_here = || head.fields().any(|line| line.is_connection_option());
+        let takes_trailers =
+            received == BodyLength::Chunked && (self.accepts_trailers || self.is_stream) && !ends_here();
+        Reply { received, sent, takes_trailers, persistence }
     }
 }
 

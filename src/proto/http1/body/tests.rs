@@ -120,3 +120,17 @@ fn decimals_have_no_leading_zeros() {
         assert_eq!(out, number.to_string().as_bytes());
     }
 }
+
+#[test]
+fn trailers_are_kept_only_for_those_who_want_them() {
+    let input = b"3\r\nabc\r\n0\r\nX: y\r\nX-More:\tz \r\n\r\n";
+    for piece_bytes in 1..=input.len() {
+        let mut reader = BodyReader::new(BodyLength::Chunked);
+        reader.keep_trailers();
+        decode_all(&mut reader, input, piece_bytes).unwrap();
+        assert_eq!(reader.take_trailers(), b"X: y\r\nX-More:\tz \r\n");
+        let mut reader = BodyReader::new(BodyLength::Chunked);
+        decode_all(&mut reader, input, piece_bytes).unwrap();
+        assert!(reader.take_trailers().is_empty());
+    }
+}

@@ -172,3 +172,17 @@ fn failure_excess_bytes_and_a_second_response_end_the_upstream() {
     twice.response_done();
     assert_eq!(answer(&mut twice, OK), Err(ExchangeFault::Unsolicited));
 }
+
+#[test]
+fn a_stream_gets_bodies_without_framing_and_trailers_without_asking() {
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n";
+    let request = GET;
+    let to_stream = reply(&mut start(request, true).over_stream(), chunked);
+    assert_eq!((to_stream.sent, to_stream.takes_trailers), (Framing::UntilClose, true));
+    let to_connection = reply(&mut start(request, true), chunked);
+    assert_eq!((to_connection.sent, to_connection.takes_trailers), (Framing::Chunked, false));
+    let asked = "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n";
+    assert!(reply(&mut start(asked, true), chunked).takes_trailers);
+    let named = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: x-sum\r\nX-Sum: 1\r\n";
+    assert!(!reply(&mut start(asked, true), named).takes_trailers);
+}
