@@ -171,10 +171,12 @@ fn subscribers_leave_room_for_orders() {
     let mut admin = Admin::open(&directory.socket()).unwrap();
     let _all: Vec<_> = (0..SUBSCRIBERS_MAX).map(|_| subscriber(&mut admin, &directory.socket())).collect();
     let mut late = UnixStream::connect(directory.socket()).unwrap();
+    late.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     late.write_all(b"GET /v1/events HTTP/1.1\r\n\r\n").unwrap();
     for (ticket, _) in admin.serve(START) {
         admin.subscribe(START, ticket, "first");
     }
+    admin.serve(START);
     let mut answer = String::new();
     late.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
