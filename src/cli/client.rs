@@ -4,7 +4,7 @@ use super::{NOT_RUNNING, output};
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use std::fmt;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -66,6 +66,32 @@ impl Client {
 
     pub(super) fn post(&self, path: &str, wait: Duration) -> Result<Answer, ClientError> {
         self.ask("POST", path, wait)
+    }
+
+    /// Hands every line of an endless answer to `take` until that says enough.
+    pub(super) fn lines(&self, path: &str, mut take: impl FnMut(&str) -> bool) -> Result<(), ClientError> {
+        let patience = Duration::from_secs(10);
+        let request = format!("GET {path} HTTP/1.1\r\nHost: lyre\r\n\r\n");
+        let stream = UnixStream::connect(&self.socket)
+            .and_then(|mut stream| {
+                check_owner(&stream)?;
+                stream.write_all(request.as_bytes())?;
+                Ok(stream)
+            })
+            .map_err(|error| self.explain(error, patience))?;
+        let mut lines = io::BufReader::new(stream).lines();
+        let is_ok = matches!(lines.next(), Some(Ok(status)) if status.starts_with("HTTP/1.1 200 "));
+        let body = lines.by_ref().skip_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty())).skip(1);
+        for line in body {
+            let line = line.map_err(|error| self.explain(error, patience))?;
+            if !is_ok {
+                return Err(ClientError::Io { socket: self.socket.clone(), error: io::Error::other(line) });
+            }
+            if !take(&line) {
+                return Ok(());
+            }
+        }
+        Err(ClientError::Gone { socket: self.socket.clone() })
     }
 
     fn ask(&self, method: &str, path: &str, wait: Duration) -> Result<Answer, ClientError> {

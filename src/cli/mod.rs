@@ -5,6 +5,7 @@
 
 mod check;
 mod client;
+mod events;
 mod import;
 mod keygen;
 mod orders;
@@ -76,6 +77,14 @@ enum Command {
         /// Show again every second, until Ctrl-C
         #[arg(long)]
         watch: bool,
+    },
+    /// Tell what happens as it happens: transitions, trackers, alarms; until Ctrl-C
+    Events {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
     },
     /// Hand every virtual address to the other node, as planned: it keeps answering until the peer does
     #[command(
@@ -172,6 +181,7 @@ pub fn main() -> ExitCode {
         Command::Check { config, json } => check::run(&config.path(), config.node.as_deref(), json),
         Command::Demo(options) => demo(options),
         Command::Status { socket, json, watch } => status::run(&socket.client(), json, watch),
+        Command::Events { socket, json } => events::run(&socket.client(), json),
         Command::Failover { socket, resume: false, json } => orders::failover(&socket.client(), json),
         Command::Failover { socket, resume: true, json } => orders::order(&socket.client(), "/v1/resume", json),
         Command::Reload(socket) => orders::order(&socket.client(), "/v1/reload", false),

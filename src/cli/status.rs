@@ -4,7 +4,7 @@ use super::client::Client;
 use super::orders;
 use super::output::{self, Colour, Style};
 use crate::config::calendar::show_time;
-use crate::control::status::{NodeState, Router, Status, Transition, WorkerState};
+use crate::control::status::{NodeState, Router, Status, Tracker, Transition, WorkerState};
 use serde_json::Value;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -72,6 +72,7 @@ fn watch_it(client: &Client) -> ExitCode {
 fn render(status: &Status, before: Option<(Duration, &Status)>, style: Style) -> String {
     let mut lines = vec![head(status, style), config_line(status, style)];
     section(&mut lines, style, "addresses", &status.routers, |router| router_lines(router, style));
+    section(&mut lines, style, "trackers", &status.trackers, |tracker| vec![tracker_line(tracker, style)]);
     worker(&mut lines, status, before, style);
     pools(&mut lines, status, style);
     let first = status.transitions.len().saturating_sub(TRANSITIONS_SHOWN);
@@ -136,10 +137,11 @@ fn router_lines(router: &Router, style: Style) -> Vec<String> {
         style.paint(
             Colour::Faint,
             format!(
-                "  {}, vrid {}, priority {}, adverts {} sent, {} received",
+                "  {}, vrid {}, priority {}{}, adverts {} sent, {} received",
                 printable(&router.name),
                 router.vrid,
                 router.priority,
+                if router.weight == 0 { String::new() } else { format!(" ({:+} by trackers)", router.weight) },
                 router.counters.adverts_sent,
                 router.counters.adverts_received
             ),
@@ -149,7 +151,24 @@ fn router_lines(router: &Router, style: Style) -> Vec<String> {
         let (name, remedy) = (printable(&alarm.name), printable(&alarm.remedy));
         style.paint(Colour::Bad, format!("  alarm {name} for {}: {remedy}", age(alarm.since)))
     }));
+    lines.extend(router.faults.iter().map(|fault| style.paint(Colour::Bad, format!("  fault: {}", printable(fault)))));
     lines
+}
+
+fn tracker_line(tracker: &Tracker, style: Style) -> String {
+    let (colour, state) = match tracker.state.as_str() {
+        "good" => (Colour::Good, "good"),
+        "bad" => (Colour::Bad, "bad"),
+        _ => (Colour::Odd, "not known yet"),
+    };
+    let since = tracker.since.map(|since| format!(" for {}", age(since))).unwrap_or_default();
+    let effect = match (tracker.fault, tracker.weight) {
+        (true, _) => ", a fault".to_owned(),
+        (false, 0) => String::new(),
+        (false, weight) => format!(", priority {weight:+}"),
+    };
+    let (name, reason) = (printable(&tracker.name), printable(&tracker.reason));
+    format!("{name} ({}) {}{since}{effect}: {reason}", printable(&tracker.kind), style.paint(colour, state))
 }
 
 fn worker(lines: &mut Vec<String>, status: &Status, before: Option<(Duration, &Status)>, style: Style) {

@@ -23,6 +23,10 @@ const REQUEST_BYTES_MAX: usize = 8 << 10;
 const HEADERS_MAX: usize = 32;
 /// Of a refused request.
 const DISCARDED_MAX: usize = 64 << 10;
+/// Subscribers to events among the connections; the others stay free for orders.
+const SUBSCRIBERS_MAX: usize = 8;
+/// Events that wait for a slow subscriber; then it is dropped.
+const BACKLOG_BYTES_MAX: usize = 256 << 10;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// For a request to arrive, and again for its answer to leave.
 const IO_TIME: Duration = Duration::from_secs(5);
@@ -32,6 +36,7 @@ const IO_TIME: Duration = Duration::from_secs(5);
 pub enum Request {
     Status,
     Metrics,
+    Events,
     Failover,
     Resume,
     Reload,
@@ -77,6 +82,8 @@ enum Phase {
         bytes: Vec<u8>,
         sent: usize,
     },
+    /// Gets events until it leaves.
+    Subscribed(Vec<u8>),
     Closed,
 }
 
@@ -122,9 +129,12 @@ impl Admin {
         let listener = (self.listener.as_fd(), PollFlags::POLLIN);
         let accepts = self.connections.len() < CONNECTIONS_MAX && self.accepts_again_at.is_none();
         let connections = self.connections.iter().filter_map(|connection| {
-            let events = match connection.phase {
+            let events = match &connection.phase {
                 Phase::Reading(_) => PollFlags::POLLIN,
                 Phase::Writing { .. } => PollFlags::POLLOUT,
+                // It sends nothing more, so readable means gone.
+                Phase::Subscribed(backlog) if backlog.is_empty() => PollFlags::POLLIN,
+                Phase::Subscribed(_) => PollFlags::POLLIN | PollFlags::POLLOUT,
                 // A client that left would be readable all the time; the answer finds out.
                 Phase::Waiting | Phase::Closed => return None,
             };
@@ -150,6 +160,7 @@ impl Admin {
             if let Some(request) = connection.read(now) {
                 requests.push((connection.ticket, request));
             }
+            connection.notice_end();
             connection.write();
         }
         self.connections.retain(|connection| !matches!(connection.phase, Phase::Closed));
@@ -162,6 +173,45 @@ impl Admin {
             connection.answer(now, response);
             connection.write();
         }
+    }
+
+    /// Makes an asker a subscriber whose first line is `first`; refuses when there are enough.
+    pub fn subscribe(&mut self, now: Time, ticket: Ticket, first: &str) {
+        let subscribers = self.connections.iter().filter(|known| matches!(known.phase, Phase::Subscribed(_))).count();
+        if subscribers >= SUBSCRIBERS_MAX {
+            return self.answer(now, ticket, &Response::error(503, "there are too many subscribers"));
+        }
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nCache-Control: no-store\r\n\
+                    Connection: close\r\n\r\n";
+        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.ticket == ticket) {
+            connection.phase = Phase::Subscribed(format!("{head}{first}\n").into_bytes());
+            connection.deadline = None;
+            connection.write();
+        }
+    }
+
+    pub fn has_subscribers(&self) -> bool {
+        self.connections.iter().any(|connection| matches!(connection.phase, Phase::Subscribed(_)))
+    }
+
+    /// One line for every subscriber. One that has too much unread gets `last` instead, and is dropped; how many were.
+    pub fn publish(&mut self, now: Time, line: &str, last: &str) -> u64 {
+        let mut dropped = 0;
+        for connection in &mut self.connections {
+            let Phase::Subscribed(backlog) = &mut connection.phase else { continue };
+            if backlog.len() + line.len() < BACKLOG_BYTES_MAX {
+                backlog.extend_from_slice(line.as_bytes());
+                backlog.push(b'\n');
+            } else {
+                dropped += 1;
+                backlog.extend_from_slice(last.as_bytes());
+                backlog.push(b'\n');
+                connection.phase = Phase::Writing { bytes: std::mem::take(backlog), sent: 0 };
+                connection.deadline = Some(now.plus(IO_TIME));
+            }
+            connection.write();
+        }
+        dropped
     }
 
     fn accept(&mut self, now: Time) {
@@ -250,7 +300,38 @@ impl Connection {
         self.deadline = Some(now.plus(IO_TIME));
     }
 
+    /// A subscriber that left, or that says something, which it has no business to.
+    fn notice_end(&mut self) {
+        if !matches!(self.phase, Phase::Subscribed(_)) {
+            return;
+        }
+        let read = self.stream.read(&mut [0; 64]);
+        let is_there =
+            read.is_err_and(|error| matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted));
+        if !is_there {
+            self.phase = Phase::Closed;
+        }
+    }
+
+    fn write_events(&mut self) {
+        let Phase::Subscribed(backlog) = &mut self.phase else { return };
+        let mut sent = 0;
+        while let Some(rest) = backlog.get(sent..).filter(|rest| !rest.is_empty()) {
+            match self.stream.write(rest) {
+                Ok(length) => sent += length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => {
+                    self.phase = Phase::Closed;
+                    return;
+                }
+            }
+        }
+        backlog.drain(..sent);
+    }
+
     fn write(&mut self) {
+        self.write_events();
         let Phase::Writing { bytes, sent } = &mut self.phase else { return };
         while let Some(rest) = bytes.get(*sent..).filter(|rest| !rest.is_empty()) {
             match self.stream.write(rest) {
@@ -320,6 +401,7 @@ fn parse(bytes: &[u8]) -> Parsed {
     let path = path.split_once('?').map_or(path, |(path, _)| path);
     let (expected, request) = match path {
         "/v1/status" => ("GET", Request::Status),
+        "/v1/events" => ("GET", Request::Events),
         "/metrics" => ("GET", Request::Metrics),
         "/v1/failover" => ("POST", Request::Failover),
         "/v1/resume" => ("POST", Request::Resume),
@@ -329,7 +411,7 @@ fn parse(bytes: &[u8]) -> Parsed {
         _ => {
             return Parsed::Refused(
                 404,
-                "there is GET /v1/status, GET /metrics and POST /v1/{failover,resume,reload,drain,undrain}",
+                "there is GET /v1/status, GET /v1/events, GET /metrics and POST /v1/{failover,resume,reload,drain,undrain}",
             );
         }
     };

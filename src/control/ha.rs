@@ -214,7 +214,9 @@ impl Host for Watcher {
 
     fn health(&mut self, now: Time) -> Health {
         self.board.silence();
-        self.health_of_worker(now)
+        let health = self.health_of_worker(now);
+        self.board.note_worker(health);
+        health
     }
 
     fn ability(&mut self, index: usize, router: &str, of_node: Health) -> Ability {

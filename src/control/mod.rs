@@ -2,17 +2,20 @@
 //!
 //! Reading order: [`supervisor`] (the main thread's loop), [`worker`] (the one worker process and its restarts),
 //! [`spawn`] and [`entry`] (both sides of starting it), [`privileges`] and [`confine`] (what is needed, what is given
-//! up), [`listeners`], [`ha`] and [`routers`] (the VRRP speaker and what it runs), [`handover`] (a planned one, as a value), [`succession`] (what becomes
-//! of connections: [`forward`], [`tickle`]), [`admin`] and [`status`].
+//! up), [`listeners`], [`ha`] and [`routers`] (the VRRP speaker and what it runs), [`handover`] (a planned one, as a
+//! value), [`succession`] (what becomes of connections: [`forward`], [`tickle`]), [`track`] (what the addresses depend
+//! on), [`hooks`] and [`events`] (who is told), [`admin`] and [`status`].
 
 pub mod admin;
 pub mod backoff;
 pub mod clock;
 pub mod confine;
 pub mod entry;
+pub mod events;
 pub mod forward;
 pub mod ha;
 pub mod handover;
+pub mod hooks;
 #[cfg(test)]
 mod lan;
 pub mod listeners;

@@ -19,6 +19,11 @@ pub struct Status {
     /// As bound.
     pub listeners: Vec<SocketAddr>,
     pub routers: Vec<Router>,
+    /// What the routers' health depends on.
+    #[serde(default)]
+    pub trackers: Vec<Tracker>,
+    #[serde(default)]
+    pub hooks: Hooks,
     pub worker: Worker,
     pub cores: Vec<Core>,
     /// The link to the other node; null without one.
@@ -79,6 +84,17 @@ pub struct Router {
     pub reason: Option<String>,
     /// As advertised now; 0 offers the address to the peer.
     pub priority: u8,
+    /// As configured, and what trackers add to it.
+    #[serde(default)]
+    pub base_priority: u8,
+    #[serde(default)]
+    pub weight: i16,
+    /// `able`, `degraded` or `unable`.
+    #[serde(default)]
+    pub health: String,
+    /// Trackers that keep it from its addresses, each with its reason.
+    #[serde(default)]
+    pub faults: Vec<String>,
     pub peer: Option<Peer>,
     /// What somebody should look at.
     #[serde(default)]
@@ -125,6 +141,44 @@ pub struct RouterCounters {
     pub longest_stall: f64,
     /// How often each alarm's condition was seen, by the alarm's name; those never seen are left out.
     pub alarm_signs: std::collections::BTreeMap<String, u64>,
+    /// The same under the names of RFC 6527, without their prefix `vrrpv3`.
+    pub rfc6527: std::collections::BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tracker {
+    pub name: String,
+    pub kind: String,
+    /// `good`, `bad`, or `unknown` before the first result.
+    pub state: String,
+    /// How long it has been in this state; null where that is not known.
+    pub since: Option<f64>,
+    /// Of the last result, for people.
+    pub reason: String,
+    /// It keeps its routers from their addresses.
+    pub fault: bool,
+    /// What it adds to their priority.
+    pub weight: i16,
+    pub routers: Vec<String>,
+    pub checks: u64,
+    pub bad_checks: u64,
+    /// Changes between good and bad.
+    pub turns: u64,
+}
+
+/// Cumulative.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hooks {
+    /// Scripts started.
+    pub runs: u64,
+    pub failures: u64,
+    /// Not run, because too many waited.
+    pub dropped: u64,
+    /// Lines of FIFOs that nobody read.
+    pub lost_lines: u64,
+    /// Event streams that were read too slowly.
+    pub dropped_subscribers: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 //! It never parses traffic and never waits for anybody: every order is a message, every answer an event, every patience
 //! a deadline. State that spans several events (reload, planned hand-over, stop) is a field with a deadline of its own.
 
+mod mib;
 mod orders;
 mod reload;
 mod report;
@@ -12,8 +13,10 @@ use crate::config::settings::{AccessLog, Settings};
 use crate::control::admin::{Admin, AdminError, Ticket};
 use crate::control::clock;
 use crate::control::entry::{Orders, cores_by_memory_lock};
+use crate::control::events::{self, Line, Stories, Story};
 use crate::control::ha::{Pair, PairError, What, held_addresses, word};
 use crate::control::handover::Input;
+use crate::control::hooks::Hooks;
 use crate::control::listeners::{BindError, Listeners};
 use crate::control::notify::Notify;
 use crate::control::privileges::{Capabilities, Identity, Missing, UnknownUser, unprivileged_port};
@@ -63,7 +66,7 @@ pub enum RunError {
     Bind(Vec<BindError>),
     Pair(PairError),
     Page(SharedError),
-    /// The thread of the trackers.
+    /// A thread of the trackers or of the hooks.
     Tracks(std::io::Error),
     System {
         operation: &'static str,
@@ -95,6 +98,10 @@ struct Supervisor {
     pair: Option<Pair>,
     speaker_retry_at: Time,
     tracks: Tracks,
+    hooks: Hooks,
+    stories: Stories,
+    /// Subscribers to events that read too slowly.
+    dropped_subscribers: u64,
     succession: Succession,
     admin: Admin,
     waiting: Vec<Waiting>,
@@ -145,6 +152,7 @@ impl Supervisor {
         let notify = Notify::from_environment();
         let succession = Succession::new(&settings).map_err(RunError::Page)?;
         let tracks = Tracks::start(&settings, Arc::clone(&view)).map_err(RunError::Tracks)?;
+        let hooks = Hooks::start(&settings).map_err(RunError::Tracks)?;
         Ok(Supervisor {
             settings,
             bundle,
@@ -161,6 +169,9 @@ impl Supervisor {
             pair: None,
             speaker_retry_at: now,
             tracks,
+            hooks,
+            stories: Stories::default(),
+            dropped_subscribers: 0,
             succession,
             admin,
             waiting: Vec::new(),
@@ -189,7 +200,7 @@ impl Supervisor {
                 return Ok(reason);
             }
             self.watch_worker(now)?;
-            self.watch_tracks();
+            self.watch_tracks(now);
             self.watch_pair(now);
             self.obey_admin(now);
             self.obey_time(now);
@@ -295,8 +306,22 @@ impl Supervisor {
         Ok(())
     }
 
-    fn watch_tracks(&mut self) {
-        let _changes = self.tracks.changes();
+    fn watch_tracks(&mut self, now: Time) {
+        for report in self.tracks.changes() {
+            self.publish(now, now, events::of_tracker(&report));
+        }
+    }
+
+    /// To all subscribers; `at` is when it happened.
+    fn publish(&mut self, now: Time, at: Time, story: Story) {
+        if !self.admin.has_subscribers() {
+            return;
+        }
+        let ago = u64::try_from(now.since(at).as_millis()).unwrap_or(0);
+        let line = Line { unix_ms: clock::unix_ms().saturating_sub(ago), story };
+        let last = Line { unix_ms: clock::unix_ms(), story: Story::Dropped { reason: "read too slowly".to_owned() } };
+        let [line, last] = [line, last].map(|line| serde_json::to_string(&line).unwrap_or_default());
+        self.dropped_subscribers += self.admin.publish(now, &line, &last);
     }
 
     fn watch_pair(&mut self, now: Time) {
@@ -305,8 +330,13 @@ impl Supervisor {
         let is_dead = !pair.is_running();
         let active = pair.active_routers();
         let mut has_moved = false;
+        let mut stories = Vec::new();
         for happened in events {
+            self.hooks.hear(now, &happened);
             let Some(router) = self.settings.routers.get(happened.index) else { continue };
+            if let Some(story) = self.stories.of(&router.name, &happened) {
+                stories.push((happened.at, story));
+            }
             let What::Event(event) = happened.what else { continue };
             match event {
                 Event::Transition { from, to, reason } => {
@@ -328,6 +358,9 @@ impl Supervisor {
                 Event::HandOverRefused => self.advance_hand_over(now, Input::Refused),
                 _ => {}
             }
+        }
+        for (at, story) in stories {
+            self.publish(now, at, story);
         }
         if has_moved {
             if active == 0 {
@@ -360,6 +393,7 @@ impl Supervisor {
     fn begin_stop(&mut self, now: Time) {
         tracing::info!(target: "lyre::control", "stopping");
         self.is_stopping = true;
+        self.hooks.begin_end();
         self.notify.stopping();
         self.fail_reload(now, "stopping");
         let has_addresses = self.pair.as_ref().is_some_and(|pair| pair.active_routers() > 0);
@@ -371,12 +405,13 @@ impl Supervisor {
     }
 
     /// Nothing may be left behind: no address, no worker, no socket file.
-    fn end(&mut self, now: Time) {
+    fn end(mut self, now: Time) {
         self.succession.end_shelter();
         if let Some(pair) = self.pair.take() {
             pair.shut_down();
         }
         self.worker.kill(now);
+        self.hooks.end();
     }
 
     fn wait(&self, now: Time) -> Result<(), RunError> {
@@ -419,7 +454,7 @@ impl fmt::Display for RunError {
             }
             RunError::Pair(error) => error.fmt(f),
             RunError::Page(error) => write!(f, "shared page: {error}"),
-            RunError::Tracks(error) => write!(f, "cannot start the trackers: {error}"),
+            RunError::Tracks(error) => write!(f, "cannot start trackers and hooks: {error}"),
             RunError::System { operation, error } => write!(f, "{operation}: {error}"),
         }
     }

@@ -103,3 +103,39 @@ fn a_status_without_a_worker_is_still_a_picture() {
         "{shown}"
     );
 }
+
+#[test]
+fn shows_trackers_with_their_effect_and_what_keeps_a_router_from_its_address() {
+    let mut status = status();
+    let tracker = |name: &str, state: &str, fault, weight, reason: &str| Tracker {
+        name: name.into(),
+        kind: "script".into(),
+        state: state.into(),
+        since: Some(5.0),
+        reason: reason.into(),
+        fault,
+        weight,
+        routers: vec!["vip2-v4".into()],
+        checks: 0,
+        bad_checks: 0,
+        turns: 0,
+    };
+    status.trackers = vec![
+        tracker("disk", "bad", true, 0, "exited with status 1"),
+        tracker("load", "good", false, 20, "exited with status 0"),
+        tracker("new", "unknown", false, 0, "no result yet"),
+    ];
+    status.routers[1].weight = 20;
+    status.routers[1].faults = vec!["disk: exited with status 1".into()];
+    let text = render(&status, None, Style::Plain);
+    for line in [
+        "    vip2-v4, vrid 52, priority 253 (+20 by trackers), adverts 0 sent, 9 received",
+        "    fault: disk: exited with status 1",
+        "trackers",
+        "  disk (script) bad for 5.0 s, a fault: exited with status 1",
+        "  load (script) good for 5.0 s, priority +20: exited with status 0",
+        "  new (script) not known yet for 5.0 s: no result yet",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line}\nis missing in:\n{text}");
+    }
+}

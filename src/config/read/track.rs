@@ -2,6 +2,7 @@
 
 use super::{Context, vips, worker};
 use crate::config::file::{Item, Section};
+use crate::config::findings::Place;
 use crate::config::names;
 use crate::config::settings::track::{Command, Effect, FileMode, HttpCheck, ProcessMatch, Tracker, TrackerKind};
 use crate::config::settings::{Pool, VirtualRouter};
@@ -116,7 +117,7 @@ fn tracker(
     let times = times(c, &mut section, kind);
     let kind = match kind {
         Kind::Link => link(c, &mut section),
-        Kind::Proxy => Some(TrackerKind::Proxy),
+        Kind::Proxy => proxy(c, &section.place.clone(), is_inverted),
         Kind::BackendPool => backend_pool(c, &mut section, pools),
         Kind::Gateway => gateway(c, &mut section),
         Kind::Http => http(c, &mut section).map(TrackerKind::Http),
@@ -198,6 +199,13 @@ fn times(c: &mut Context, section: &mut Section, kind: Kind) -> Times {
         }
     }
     times
+}
+
+fn proxy(c: &mut Context, place: &Place, is_inverted: bool) -> Option<TrackerKind> {
+    if is_inverted {
+        c.f.error(place, "a dead worker is never good", "Remove invert.");
+    }
+    Some(TrackerKind::Proxy)
 }
 
 fn link(c: &mut Context, section: &mut Section) -> Option<TrackerKind> {

@@ -113,3 +113,71 @@ fn a_stale_socket_is_replaced_a_living_one_is_not() {
     fs::write(directory.socket(), "a file").unwrap();
     assert!(matches!(Admin::open(&directory.socket()), Err(AdminError::NotASocket(_))));
 }
+
+/// A subscriber whose request has been read, and what its connection is.
+fn subscriber(admin: &mut Admin, path: &Path) -> UnixStream {
+    let mut client = UnixStream::connect(path).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    client.write_all(b"GET /v1/events HTTP/1.1\r\n\r\n").unwrap();
+    let requests = admin.serve(START);
+    assert!(matches!(requests.as_slice(), [(_, Request::Events)]), "{requests:?}");
+    admin.subscribe(START, requests[0].0, "first");
+    client
+}
+
+#[test]
+fn subscribers_get_every_line_and_one_that_does_not_read_is_dropped_and_told() {
+    let directory = Directory::new();
+    let mut admin = Admin::open(&directory.socket()).unwrap();
+    assert!(!admin.has_subscribers());
+    let mut reader = subscriber(&mut admin, &directory.socket());
+    let mut sleeper = subscriber(&mut admin, &directory.socket());
+    let line = "x".repeat(1000);
+    let mut read = Vec::new();
+    let mut published = 0;
+    let mut dropped = 0;
+    while dropped == 0 {
+        dropped = admin.publish(START, &line, "last");
+        published += 1;
+        assert!(published < 10_000, "nobody is ever dropped");
+        let mut chunk = [0; 4096];
+        let length = reader.read(&mut chunk).unwrap();
+        read.extend_from_slice(&chunk[..length]);
+    }
+    assert_eq!(dropped, 1);
+    let mut text = String::new();
+    while !text.ends_with("\nlast\n") {
+        admin.serve(START);
+        let mut chunk = [0; 65536];
+        let length = sleeper.read(&mut chunk).unwrap();
+        assert_ne!(length, 0, "it ended without being told: ...{}", &text[text.len().saturating_sub(50)..]);
+        text += std::str::from_utf8(&chunk[..length]).unwrap();
+    }
+    assert_eq!(sleeper.read(&mut [0; 10]).unwrap(), 0);
+    // The other one missed nothing.
+    reader.set_nonblocking(true).unwrap();
+    let _ = reader.read_to_end(&mut read);
+    let read = String::from_utf8(read).unwrap();
+    let (_, lines) = read.split_once("\r\n\r\n").unwrap();
+    assert_eq!(lines.lines().count(), published + 1);
+    drop(reader);
+    admin.serve(START);
+    assert!(!admin.has_subscribers());
+}
+
+#[test]
+fn subscribers_leave_room_for_orders() {
+    let directory = Directory::new();
+    let mut admin = Admin::open(&directory.socket()).unwrap();
+    let _all: Vec<_> = (0..SUBSCRIBERS_MAX).map(|_| subscriber(&mut admin, &directory.socket())).collect();
+    let mut late = UnixStream::connect(directory.socket()).unwrap();
+    late.write_all(b"GET /v1/events HTTP/1.1\r\n\r\n").unwrap();
+    for (ticket, _) in admin.serve(START) {
+        admin.subscribe(START, ticket, "first");
+    }
+    let mut answer = String::new();
+    late.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    let (requests, _) = exchange(&mut admin, &directory.socket(), b"GET /v1/status HTTP/1.1\r\n\r\n");
+    assert_eq!(requests, [Request::Status]);
+}

@@ -2,6 +2,8 @@
 
 use super::{Client, Supervisor};
 use crate::control::admin::{Request, Response, Ticket};
+use crate::control::clock;
+use crate::control::events;
 use crate::control::ha::held_addresses;
 use crate::control::handover::{DRAIN_TIME, HandOver, Input, Outcome, Step};
 use crate::control::status::{self, Failover, Holder};
@@ -48,6 +50,10 @@ impl Supervisor {
             match request {
                 Request::Status => self.ask_worker(now, ticket, false),
                 Request::Metrics => self.ask_worker(now, ticket, true),
+                Request::Events => {
+                    let line = events::Line { unix_ms: clock::unix_ms(), story: events::Story::Subscribed };
+                    self.admin.subscribe(now, ticket, &serde_json::to_string(&line).unwrap_or_default());
+                }
                 Request::Reload => self.begin_reload(now, Some(ticket)),
                 Request::Failover => self.order_failover(now, ticket),
                 Request::Resume => self.order_resume(now, ticket),

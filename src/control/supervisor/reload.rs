@@ -121,6 +121,7 @@ impl Supervisor {
         self.loaded_unix_ms = clock::unix_ms();
         self.view.set_hang_timeout(self.settings.worker.hang_timeout);
         self.tracks.reload(&self.settings);
+        self.hooks.reload(&self.settings);
         self.reloads.done += 1;
         self.reloads.last_error = None;
         let mut answer = Answer { message: "reloaded".to_owned(), errors: Vec::new() };

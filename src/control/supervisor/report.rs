@@ -1,11 +1,14 @@
 //! What is known, as status and as metrics.
 
-use super::Supervisor;
+use super::{Supervisor, mib};
+use crate::config::settings::track::{self as config, TrackerKind};
+use crate::control::events::standing_word;
 use crate::control::ha::{Pair, word};
 use crate::control::status::{
-    Config, Core, NodeState, PairLink, Peer, RaisedAlarm, Router, RouterCounters, Status, Worker, WorkerState,
+    Config, Core, Hooks, NodeState, PairLink, Peer, RaisedAlarm, Router, RouterCounters, Status, Tracker, Worker,
+    WorkerState,
 };
-use lyre_vrrp::machine::State;
+use lyre_vrrp::machine::{Health, State};
 use lyre_vrrp::params::Time;
 use lyre_vrrp::runner::{Alarm, Alarms, Counters, Drops, RouterStatus};
 use std::fmt::Write;
@@ -36,6 +39,8 @@ impl Supervisor {
             },
             listeners: self.listeners.bound(),
             routers: self.router_status().iter().map(|router| self.router(now, router)).collect(),
+            trackers: self.tracker_status(now),
+            hooks: self.hook_status(),
             worker: self.worker_status(now),
             cores: self.core_status(),
             pair: self
@@ -77,6 +82,10 @@ impl Supervisor {
             since: now.since(status.since).as_secs_f64(),
             reason: self.reasons.get(&status.name).cloned(),
             priority: status.priority.0,
+            base_priority: settings.map_or(0, |router| router.priority),
+            weight: self.tracks.board().verdict(&status.name).weight,
+            health: word(status.health),
+            faults: self.faults(now, &status.name),
             peer: status.active_peer.map(|(address, priority)| Peer { address, priority: priority.0 }),
             alarms: status
                 .alarms
@@ -84,6 +93,46 @@ impl Supervisor {
                 .map(|(alarm, since)| raised(alarm, now.since(since).as_secs_f64()))
                 .collect(),
             counters: counters(&status.counters, &status.alarms),
+        }
+    }
+
+    /// What keeps a router from its addresses, or would.
+    fn faults(&self, now: Time, router: &str) -> Vec<String> {
+        let speaks = |tracker: &Tracker| tracker.fault && tracker.routers.iter().any(|name| name == router);
+        let trackers = self.tracker_status(now).into_iter().filter(speaks);
+        trackers.map(|tracker| format!("{}: {}", tracker.name, tracker.reason)).collect()
+    }
+
+    /// Those of the worker first, which the real-time thread watches itself.
+    fn tracker_status(&self, now: Time) -> Vec<Tracker> {
+        let health = self.tracks.board().worker();
+        let of_worker = self.settings.trackers.iter().filter(|tracker| tracker.kind == TrackerKind::Proxy);
+        let of_worker = of_worker.map(|tracker| proxy_tracker(tracker, health));
+        let others = self.tracks.reports();
+        let others = others.iter().map(|report| Tracker {
+            name: report.name.clone(),
+            kind: report.kind.to_owned(),
+            state: standing_word(report.standing).to_owned(),
+            since: Some(now.since(report.since).as_secs_f64()),
+            reason: report.reason.clone(),
+            fault: report.verdict.is_fault,
+            weight: report.verdict.weight,
+            routers: report.routers.clone(),
+            checks: report.checks,
+            bad_checks: report.bad_checks,
+            turns: report.turns,
+        });
+        of_worker.chain(others).collect()
+    }
+
+    fn hook_status(&self) -> Hooks {
+        let tally = self.hooks.tally();
+        Hooks {
+            runs: tally.runs,
+            failures: tally.failures,
+            dropped: tally.dropped,
+            lost_lines: tally.lost_lines,
+            dropped_subscribers: self.dropped_subscribers,
         }
     }
 
@@ -134,7 +183,42 @@ impl Supervisor {
         let is_good = u8::from(self.reloads.last_error.is_none());
         text.single("lyre_config_last_reload_successful", "gauge", "1 unless the last reload failed.", is_good);
         self.vrrp_metrics(now, &mut text);
+        self.tracker_metrics(now, &mut text);
         text.0
+    }
+
+    fn tracker_metrics(&self, now: Time, text: &mut Metrics) {
+        let trackers = self.tracker_status(now);
+        type Read = fn(&Tracker) -> f64;
+        let families: [(&str, &str, &str, Read); 6] = [
+            ("lyre_tracker_good", "gauge", "1 good, 0 bad, -1 not known yet.", |tracker| {
+                match tracker.state.as_str() {
+                    "good" => 1.0,
+                    "bad" => 0.0,
+                    _ => -1.0,
+                }
+            }),
+            ("lyre_tracker_fault", "gauge", "1 while it keeps its routers from their addresses.", |tracker| {
+                f64::from(u8::from(tracker.fault))
+            }),
+            ("lyre_tracker_weight", "gauge", "What it adds to priorities.", |tracker| f64::from(tracker.weight)),
+            ("lyre_tracker_checks_total", "counter", "Results.", |tracker| tracker.checks as f64),
+            ("lyre_tracker_bad_checks_total", "counter", "Bad results.", |tracker| tracker.bad_checks as f64),
+            ("lyre_tracker_turns_total", "counter", "Changes between good and bad.", |tracker| tracker.turns as f64),
+        ];
+        for (name, kind, help, read) in families.into_iter().filter(|_| !trackers.is_empty()) {
+            text.family(name, kind, help);
+            for tracker in &trackers {
+                text.sample(name, &[("tracker", &tracker.name), ("kind", &tracker.kind)], read(tracker));
+            }
+        }
+        let hooks = self.hook_status();
+        text.single("lyre_hook_runs_total", "counter", "Scripts started for events.", hooks.runs);
+        text.single("lyre_hook_failures_total", "counter", "Of these: failed, or too slow.", hooks.failures);
+        text.single("lyre_hook_dropped_total", "counter", "Not run, because too many waited.", hooks.dropped);
+        text.single("lyre_hook_lost_lines_total", "counter", "Lines of FIFOs that nobody read.", hooks.lost_lines);
+        let dropped = hooks.dropped_subscribers;
+        text.single("lyre_events_dropped_subscribers_total", "counter", "Event streams read too slowly.", dropped);
     }
 
     fn vrrp_metrics(&self, now: Time, text: &mut Metrics) {
@@ -145,13 +229,16 @@ impl Supervisor {
         let lost = self.pair.as_ref().map_or(0, Pair::lost_events);
         text.single("lyre_vrrp_lost_events_total", "counter", "Speaker events that found the queue full.", lost);
         type Read = fn(&RouterStatus, Time) -> f64;
-        let gauges: [(&str, &str, Read); 3] = [
+        let gauges: [(&str, &str, Read); 4] = [
             ("lyre_vrrp_state", "0 initialize, 1 backup, 2 active.", |router, _| match router.state {
                 State::Initialize => 0.0,
                 State::Backup => 1.0,
                 State::Active => 2.0,
             }),
             ("lyre_vrrp_state_seconds", "Time in this state.", |router, now| now.since(router.since).as_secs_f64()),
+            ("lyre_vrrp_fault", "1 while it must not hold its addresses.", |router, _| {
+                f64::from(u8::from(router.health == Health::Unable))
+            }),
             ("lyre_vrrp_priority", "As advertised.", |router, _| f64::from(router.priority.0)),
         ];
         for (name, help, read) in gauges {
@@ -203,7 +290,7 @@ impl Supervisor {
         for router in &routers {
             for (reason, count) in drops(&router.counters.drops) {
                 let [router, interface] = labels(router);
-                text.sample(name, &[router, interface, ("reason", reason)], count);
+                text.sample(name, &[router, interface, ("reason", reason), ("mib", mib::of_drop(reason))], count);
             }
         }
     }
@@ -235,6 +322,40 @@ fn counters(counters: &Counters, alarms: &Alarms) -> RouterCounters {
         stalls: counters.stalls,
         longest_stall: counters.longest_stall.as_secs_f64(),
         alarm_signs: signs.into_iter().filter(|(_, count)| *count > 0).collect(),
+        rfc6527: mib::statistics(counters).map(|(name, count)| (name.to_owned(), count)).into(),
+    }
+}
+
+/// As one of the others; since when is not known.
+fn proxy_tracker(tracker: &config::Tracker, health: Health) -> Tracker {
+    let is_good = health == Health::Able;
+    let weight = match tracker.effect {
+        config::Effect::Fault => 0,
+        config::Effect::Weight(weight) => {
+            if (weight > 0) == is_good {
+                weight
+            } else {
+                0
+            }
+        }
+    };
+    let reason = match health {
+        Health::Able => "the worker serves",
+        Health::Degraded => "no web server is usable",
+        Health::Unable => "the worker does not run, or hangs",
+    };
+    Tracker {
+        name: tracker.name.clone(),
+        kind: tracker.kind.name().to_owned(),
+        state: if is_good { "good" } else { "bad" }.to_owned(),
+        since: None,
+        reason: reason.to_owned(),
+        fault: tracker.effect == config::Effect::Fault && health == Health::Unable,
+        weight,
+        routers: tracker.routers.clone(),
+        checks: 0,
+        bad_checks: 0,
+        turns: 0,
     }
 }
 

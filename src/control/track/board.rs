@@ -19,6 +19,8 @@ pub struct Board {
     rows: Box<[Row]>,
     /// Makes the real-time thread look at once.
     bell: EventFd,
+    /// The worker's health as the real-time thread last saw it.
+    worker: AtomicU32,
 }
 
 #[derive(Default)]
@@ -45,7 +47,7 @@ pub enum ProxyRule {
 impl Board {
     pub fn new() -> Result<Board, Errno> {
         let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        Ok(Board { rows: (0..ROWS).map(|_| Row::default()).collect(), bell })
+        Ok(Board { rows: (0..ROWS).map(|_| Row::default()).collect(), bell, worker: AtomicU32::new(0) })
     }
 
     /// Gives every router of `settings` a row and its rule for the worker. Rows of routers that are gone are kept until
@@ -97,6 +99,24 @@ impl Board {
     /// On the real-time thread, before it looks.
     pub fn silence(&self) {
         let _ = self.bell.read();
+    }
+
+    pub fn note_worker(&self, health: Health) {
+        self.worker.store(pack_health(health), Ordering::Relaxed);
+    }
+
+    /// As the real-time thread last saw it.
+    pub fn worker(&self) -> Health {
+        match self.worker.load(Ordering::Relaxed) {
+            0 => Health::Able,
+            1 => Health::Degraded,
+            _ => Health::Unable,
+        }
+    }
+
+    /// What trackers add to a router's priority and whether one of them is a fault, as the speaker was told.
+    pub fn verdict(&self, router: &str) -> Verdict {
+        self.row(router).map_or(Verdict::default(), |row| unpack(row.verdict.load(Ordering::Acquire)))
     }
 
     /// What a router may do, given the worker's health; on the real-time thread. True when that is news.
@@ -173,12 +193,15 @@ fn unpack(word: u32) -> Verdict {
 }
 
 fn pack_ability(ability: Ability) -> u32 {
-    let health = match ability.health {
+    pack_health(ability.health) << 16 | u32::from(ability.weight.cast_unsigned())
+}
+
+fn pack_health(health: Health) -> u32 {
+    match health {
         Health::Able => 0,
         Health::Degraded => 1,
         Health::Unable => 2,
-    };
-    health << 16 | u32::from(ability.weight.cast_unsigned())
+    }
 }
 
 fn low(word: u32) -> i16 {

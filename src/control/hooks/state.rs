@@ -1,0 +1,194 @@
+//! A router's state in keepalived's words, from what the speaker reports, in the order it reports it. Pure.
+//!
+//! | machine | able | told |
+//! |---|---|---|
+//! | Active | yes or no | MASTER: it holds the addresses, whatever it would rather do |
+//! | Backup | yes | BACKUP |
+//! | Backup | no | FAULT |
+//! | Initialize | | FAULT; at the end STOP |
+
+use super::moved;
+use crate::config::settings::{Settings, VirtualRouter};
+use lyre_vrrp::machine::{Health, Reason, State};
+use lyre_vrrp::runner::Ability;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announced {
+    Master,
+    Backup,
+    Fault,
+    Stop,
+    /// Another router is Active beside us, and loses.
+    Contested,
+}
+
+/// A change worth telling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    pub state: Announced,
+    pub priority: u8,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Router {
+    /// Of the virtual router: `vip1-v4`.
+    pub router: String,
+    /// For scripts: `vip1`, with the family only where there are two.
+    pub name: String,
+    base: u8,
+    ability: Ability,
+    state: State,
+    has_started: bool,
+    told: Option<Announced>,
+}
+
+/// The routers of `settings`, with the states of those that were there `before`.
+pub fn routers(settings: &Settings, before: Vec<Router>) -> Vec<Router> {
+    let named = |router: &VirtualRouter| {
+        let fresh = Router {
+            router: router.name.clone(),
+            name: name(router, &settings.routers),
+            base: router.priority,
+            ability: Ability::default(),
+            state: State::Initialize,
+            has_started: false,
+            told: None,
+        };
+        match before.iter().find(|known| known.router == router.name) {
+            Some(known) => Router { name: fresh.name, base: fresh.base, ..known.clone() },
+            None => fresh,
+        }
+    };
+    settings.routers.iter().map(named).collect()
+}
+
+/// The `[[vip]]`'s, as long as it means one router only.
+fn name(router: &VirtualRouter, all: &[VirtualRouter]) -> String {
+    let stem = |name: &str| name.strip_suffix("-v4").or_else(|| name.strip_suffix("-v6")).unwrap_or(name).to_owned();
+    let own = stem(&router.name);
+    let is_alone = all.iter().filter(|other| stem(&other.name) == own).count() == 1;
+    if is_alone { own } else { router.name.clone() }
+}
+
+impl Router {
+    pub fn moved(&mut self, to: State, reason: Reason) -> Option<Told> {
+        self.has_started = true;
+        self.state = to;
+        if reason == Reason::Shutdown {
+            return self.stop();
+        }
+        self.news()
+    }
+
+    /// What the owner lets it do. Before the machine has a state of its own there is nothing to tell.
+    pub fn may(&mut self, ability: Ability) -> Option<Told> {
+        self.ability = ability;
+        if self.has_started { self.news() } else { None }
+    }
+
+    pub fn stop(&mut self) -> Option<Told> {
+        self.tell(Announced::Stop)
+    }
+
+    /// As it would be without a fault, which is what keepalived gives to scripts.
+    pub fn priority(&self) -> u8 {
+        moved(self.base, self.ability.weight)
+    }
+
+    /// The four arguments.
+    pub fn words(&self, told: Told) -> [String; 4] {
+        let state = match told.state {
+            Announced::Master => "MASTER",
+            Announced::Backup => "BACKUP",
+            Announced::Fault => "FAULT",
+            Announced::Stop => "STOP",
+            Announced::Contested => "MASTER_RX_LOWER_PRI",
+        };
+        ["INSTANCE".to_owned(), self.name.clone(), state.to_owned(), told.priority.to_string()]
+    }
+
+    fn news(&mut self) -> Option<Told> {
+        self.tell(match (self.state, self.ability.health) {
+            (State::Active, _) => Announced::Master,
+            (State::Backup, Health::Able | Health::Degraded) => Announced::Backup,
+            (State::Backup, Health::Unable) | (State::Initialize, _) => Announced::Fault,
+        })
+    }
+
+    fn tell(&mut self, state: Announced) -> Option<Told> {
+        if self.told.replace(state) == Some(state) {
+            return None;
+        }
+        Some(Told { state, priority: self.priority() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn router() -> Router {
+        Router {
+            router: "vip1-v4".to_owned(),
+            name: "vip1".to_owned(),
+            base: 200,
+            ability: Ability::default(),
+            state: State::Initialize,
+            has_started: false,
+            told: None,
+        }
+    }
+
+    fn able(health: Health, weight: i16) -> Ability {
+        Ability { health, weight }
+    }
+
+    #[test]
+    fn every_pair_of_state_and_health_has_its_word() {
+        #[rustfmt::skip]
+        let rows = [
+            (State::Active,     Health::Able,     Announced::Master),
+            (State::Active,     Health::Degraded, Announced::Master),
+            (State::Active,     Health::Unable,   Announced::Master),
+            (State::Backup,     Health::Able,     Announced::Backup),
+            (State::Backup,     Health::Degraded, Announced::Backup),
+            (State::Backup,     Health::Unable,   Announced::Fault),
+            (State::Initialize, Health::Able,     Announced::Fault),
+            (State::Initialize, Health::Unable,   Announced::Fault),
+        ];
+        for (state, health, told) in rows {
+            let mut router = router();
+            assert_eq!(router.may(able(health, 0)), None, "nothing to tell yet");
+            let said = router.moved(state, Reason::Started);
+            assert_eq!(said, Some(Told { state: told, priority: 200 }), "{state:?} {health:?}");
+        }
+    }
+
+    #[test]
+    fn a_fault_of_the_active_is_told_when_it_has_let_go_and_its_end_at_once() {
+        let mut router = router();
+        router.moved(State::Backup, Reason::Started);
+        router.moved(State::Active, Reason::ActiveDown);
+        assert_eq!(router.may(able(Health::Unable, -20)), None);
+        let fault = Some(Told { state: Announced::Fault, priority: 180 });
+        assert_eq!(router.moved(State::Backup, Reason::Yielded), fault);
+        assert_eq!(router.may(able(Health::Unable, 0)), None, "a weight alone is no change of state");
+        let backup = Some(Told { state: Announced::Backup, priority: 200 });
+        assert_eq!(router.may(able(Health::Able, 0)), backup);
+    }
+
+    #[test]
+    fn stop_is_told_once() {
+        let mut router = router();
+        router.moved(State::Active, Reason::Started);
+        let stop = router.moved(State::Initialize, Reason::Shutdown);
+        assert_eq!(stop.map(|told| told.state), Some(Announced::Stop));
+        assert_eq!(router.stop(), None);
+    }
+
+    #[test]
+    fn words_are_keepaliveds() {
+        let told = Told { state: Announced::Contested, priority: 7 };
+        assert_eq!(router().words(told), ["INSTANCE", "vip1", "MASTER_RX_LOWER_PRI", "7"]);
+    }
+}
