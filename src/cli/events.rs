@@ -36,8 +36,9 @@ fn render(line: &Line) -> String {
             };
             format!("tracker {tracker}: {state}{effect}: {reason}")
         }
-        Story::Alarm { router, alarm, detail } => format!("{router}: alarm {alarm}: {detail}"),
-        Story::AlarmCleared { router, alarm } => format!("{router}: no more {alarm}"),
+        Story::Alarm { router, detail, .. } => format!("{router}: alarm: {detail}"),
+        Story::AlarmRaised { router, alarm, remedy } => format!("{router}: alarm {alarm}: {remedy}"),
+        Story::AlarmCleared { router, alarm } => format!("{router}: alarm {alarm} is over"),
         Story::Dropped { reason } => format!("dropped: {reason}"),
     };
     let time = show_time(i64::try_from(line.unix_ms / 1_000).unwrap_or(0));

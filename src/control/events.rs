@@ -53,7 +53,13 @@ pub enum Story {
         alarm: String,
         detail: String,
     },
-    /// No sign of an alarm for its quiet time.
+    /// A condition that lasts has begun; `alarm` is one of docs/operations.md.
+    AlarmRaised {
+        router: String,
+        alarm: String,
+        remedy: String,
+    },
+    /// No sign of it any more.
     AlarmCleared {
         router: String,
         alarm: String,
@@ -80,9 +86,9 @@ impl Stories {
                 Story::Transition { router, from: word(from), to: word(to), reason: word(reason) }
             }
             What::Event(Event::AlarmRaised(alarm)) => {
-                Story::Alarm { router, alarm: alarm.to_string(), detail: alarm.remedy().to_owned() }
+                Story::AlarmRaised { router, alarm: alarm.name().to_owned(), remedy: alarm.remedy().to_owned() }
             }
-            What::Event(Event::AlarmCleared(alarm)) => Story::AlarmCleared { router, alarm: alarm.to_string() },
+            What::Event(Event::AlarmCleared(alarm)) => Story::AlarmCleared { router, alarm: alarm.name().to_owned() },
             What::Event(alarm) => {
                 let detail = format!("{alarm:?}");
                 let alarm = word(Bare(detail.split([' ', '{', '(']).next().unwrap_or_default()));
@@ -145,6 +151,19 @@ mod tests {
         let expected = r#"{"unix_ms":7,"event":"transition","router":"vip1-v4","from":"backup","to":"active","reason":"active_down"}"#;
         assert_eq!(text, expected);
         assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), line);
+    }
+
+    #[test]
+    fn alarms_are_told_when_they_begin_and_end_however_many_at_once() {
+        use lyre_vrrp::runner::Alarm;
+        let mut stories = Stories::default();
+        for alarm in Alarm::ALL {
+            let name = alarm.name().to_owned();
+            let raised = stories.of("vip1-v4", &happened(0, Event::AlarmRaised(alarm)));
+            assert!(matches!(raised, Some(Story::AlarmRaised { alarm, .. }) if alarm == name));
+            let cleared = stories.of("vip1-v4", &happened(1, Event::AlarmCleared(alarm)));
+            assert_eq!(cleared, Some(Story::AlarmCleared { router: "vip1-v4".to_owned(), alarm: name }));
+        }
     }
 
     #[test]
