@@ -142,6 +142,19 @@ fn every_configuration_becomes_exactly_its_file() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// docs/keepalived.md shows it; what it shows must be what is printed.
+#[test]
+fn the_worked_example_of_the_migration_guide_is_what_the_importer_prints() {
+    let docs = include_str!("../docs/keepalived.md");
+    assert!(docs.contains(include_str!("import/keepalived/worked_example.conf").trim_end()));
+    let printed = include_str!("import/keepalived/worked_example.toml");
+    let block = docs.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let said = |line: &&str| !line.starts_with("# ") || line.contains("The first node is preferred");
+    let keys: Vec<&str> = printed.lines().filter(said).filter(|line| !line.is_empty() && *line != "#").collect();
+    let shown: Vec<&str> = block.lines().filter(|line| !line.is_empty()).collect();
+    assert_eq!(shown, keys);
+}
+
 #[test]
 fn every_statement_of_a_configuration_has_a_finding() {
     let files = cases();
