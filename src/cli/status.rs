@@ -126,7 +126,7 @@ fn router_lines(router: &Router, style: Style) -> Vec<String> {
         _ => String::new(),
     };
     let addresses = printable(&router.addresses.join(", "));
-    vec![
+    let mut lines = vec![
         format!(
             "{addresses} on {}: {} for {}{reason}{holder}",
             printable(&router.interface),
@@ -144,7 +144,12 @@ fn router_lines(router: &Router, style: Style) -> Vec<String> {
                 router.counters.adverts_received
             ),
         ),
-    ]
+    ];
+    lines.extend(router.alarms.iter().map(|alarm| {
+        let (name, remedy) = (printable(&alarm.name), printable(&alarm.remedy));
+        style.paint(Colour::Bad, format!("  alarm {name} for {}: {remedy}", age(alarm.since)))
+    }));
+    lines
 }
 
 fn worker(lines: &mut Vec<String>, status: &Status, before: Option<(Duration, &Status)>, style: Style) {

@@ -80,7 +80,20 @@ pub struct Router {
     /// As advertised now; 0 offers the address to the peer.
     pub priority: u8,
     pub peer: Option<Peer>,
+    /// What somebody should look at.
+    #[serde(default)]
+    pub alarms: Vec<RaisedAlarm>,
     pub counters: RouterCounters,
+}
+
+/// A condition of a router that lasts; docs/operations.md explains each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RaisedAlarm {
+    pub name: String,
+    /// How long ago it was raised.
+    pub since: f64,
+    /// Its likely cause, and what to do.
+    pub remedy: String,
 }
 
 /// The Active as last heard.
@@ -91,7 +104,7 @@ pub struct Peer {
 }
 
 /// Cumulative; what each one counts is in `lyre_vrrp::runner::Counters`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RouterCounters {
     pub adverts_sent: u64,
@@ -107,6 +120,11 @@ pub struct RouterCounters {
     pub address_list_mismatches: u64,
     pub announcements_sent: u64,
     pub address_errors: u64,
+    pub stalls: u64,
+    /// Seconds.
+    pub longest_stall: f64,
+    /// How often each alarm's condition was seen, by the alarm's name; those never seen are left out.
+    pub alarm_signs: std::collections::BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

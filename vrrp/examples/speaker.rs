@@ -3,6 +3,7 @@
 //! ```text
 //! speaker --interface eth0 --vrid 51 --priority 254 --interval-ms 100 --address 10.0.0.100/24 \
 //!         [--address …] [--name a] [--lease-s 3] [--preempt-after-ms 0] [--down-adverts 3] [--no-realtime] [--sync] \
+//!         [--excluded 10.0.0.101/24 …] [--virtual-mac virtual|base [--virtual-mac-name vrrp.51]] \
 //!         [--version 2 [--password text]] [--peer 10.0.0.2 … [--peer-ttl-min 255]] [--hmac-key text] [--checksum pseudo|rfc9568|auto]
 //! ```
 //!
@@ -17,7 +18,9 @@ use lyre_vrrp::link::linux::clock::now;
 use lyre_vrrp::machine::{Event, Health, Preempt, Settings};
 use lyre_vrrp::packet::{Checksum, ChecksumChoice, Dialect, Family, Password, Peer, Peers, Wire};
 use lyre_vrrp::params::{Centis, Priority, Time, Version, Vrid};
-use lyre_vrrp::runner::{Authentication, Command, Handle, Host, Options, Router, RouterStatus, Speaker, Speech};
+use lyre_vrrp::runner::{
+    Authentication, Command, Handle, Host, Options, Router, RouterStatus, Speaker, Speech, VirtualMac,
+};
 use nix::sys::signal::{SigSet, Signal};
 use std::io::BufRead;
 use std::net::IpAddr;
@@ -144,10 +147,11 @@ fn obey_lines(arguments: &mut Arguments, handle: &Handle, health: &AtomicU8) {
 
 fn status_line(name: &str, status: &RouterStatus) -> String {
     let counters = &status.counters;
+    let alarms: Vec<_> = status.alarms.raised().map(|(alarm, _)| alarm.name()).collect();
     format!(
         concat!(
             r#"{{"node":"{}","at":{},"event":"status","router":"{}","state":"{:?}","priority":{},"holds":{},"#,
-            r#""sent":{},"received":{},"late":{},"to_active":{},"announced":{},"refreshed":{},"dropped":"{:?}"}}"#
+            r#""sent":{},"received":{},"late":{},"to_active":{},"announced":{},"refreshed":{},"stalls":{},"alarms":"{}","dropped":"{:?}"}}"#
         ),
         name,
         now().0,
@@ -161,6 +165,8 @@ fn status_line(name: &str, status: &RouterStatus) -> String {
         counters.transitions_to_active,
         counters.announcements_sent,
         counters.lease_refreshes,
+        counters.stalls,
+        alarms.join(" "),
         counters.drops,
     )
 }
@@ -175,6 +181,8 @@ struct Arguments {
     lease: Duration,
     preempt: Preempt,
     addresses: Vec<IpNet>,
+    excluded: Vec<IpNet>,
+    virtual_mac: Option<VirtualMac>,
     is_realtime: bool,
     is_version_2: bool,
     is_synchronised: bool,
@@ -197,6 +205,8 @@ impl Arguments {
             lease: Duration::from_secs(3),
             preempt: Preempt::Never,
             addresses: Vec::new(),
+            excluded: Vec::new(),
+            virtual_mac: None,
             is_realtime: true,
             is_version_2: false,
             is_synchronised: false,
@@ -230,6 +240,12 @@ impl Arguments {
                 "--address" => {
                     read.addresses.push(value.parse().map_err(|_| format!("{value} is no address/prefix"))?);
                 }
+                "--excluded" => {
+                    read.excluded.push(value.parse().map_err(|_| format!("{value} is no address/prefix"))?);
+                }
+                // Whose hardware address the adverts come from.
+                "--virtual-mac" => read.virtual_mac.get_or_insert_default().adverts_from_base = value == "base",
+                "--virtual-mac-name" => read.virtual_mac.get_or_insert_default().interface = Some(value),
                 "--version" => read.is_version_2 = value == "2",
                 "--password" => read.password = Some(value),
                 "--peer" => read.peers.push(value.parse().map_err(|_| format!("{value} is no address"))?),
@@ -276,7 +292,11 @@ impl Arguments {
         let speech = self.speech(&settings)?;
         let sync_group = self.is_synchronised.then(|| "all".to_owned());
         let router = Router::new(name, self.interface.clone(), settings, addresses, self.lease);
-        Ok(Router { speech, sync_group, ..router })
+        // With the router of their family, or with the only one there is.
+        let is_only = |a: &IpNet| !self.addresses.iter().any(|other| Family::of(other.addr()) == Family::of(a.addr()));
+        let is_here = |a: &IpNet| Family::of(a.addr()) == family || is_only(a);
+        let excluded = self.excluded.iter().copied().filter(is_here).collect();
+        Ok(Router { speech, sync_group, excluded, virtual_mac: self.virtual_mac.clone(), ..router })
     }
 
     fn speech(&self, settings: &Settings) -> Result<Speech, String> {

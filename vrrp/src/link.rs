@@ -56,8 +56,8 @@ pub trait Link {
     /// Begins or ends to look at what reaches the interface before any firewall. Never waits, may be ignored.
     fn overhear(&mut self, is_on: bool);
 
-    /// After an ended look: how many adverts of our VRID from others it saw. Once.
-    fn overheard(&mut self) -> Option<u64>;
+    /// What an ended look saw, once.
+    fn overheard(&mut self) -> Option<Overheard>;
 
     /// Takes back what was made for this router besides addresses. May take a while; nothing is called afterwards.
     fn close(&mut self);
@@ -114,6 +114,14 @@ pub struct Survey {
     pub is_forwarding: bool,
     /// How many of the virtual addresses are on the interface.
     pub virtual_present: usize,
+}
+
+/// Adverts of our VRID on the wire, whatever became of them above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Overheard {
+    pub from_others: u64,
+    /// From our own source address, yet not sent by us. IPv4 drops them before any socket.
+    pub from_our_address: u64,
 }
 
 /// A received IP datagram of protocol 112, unchecked.

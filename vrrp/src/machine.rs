@@ -86,7 +86,7 @@ impl Machine {
             preempts_from: Time::default(),
             damping: Damping::default(),
             phase: Phase::Initialize,
-            actions: VecDeque::new(),
+            actions: VecDeque::with_capacity(ACTIONS),
         }
     }
 
@@ -425,6 +425,9 @@ enum Hold {
         until: Time,
     },
 }
+
+/// More than one input ever causes.
+const ACTIONS: usize = 16;
 
 /// Down intervals without any Active after which a held Backup takes the address all the same.
 const LONELY_DOWN_INTERVALS: u32 = 3;

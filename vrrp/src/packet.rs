@@ -31,7 +31,7 @@ mod ipv4;
 mod tests;
 
 pub(crate) use checksum::{fold, pseudo_header_sum, sum};
-pub use dialect::{Dialect, Password, Peer, Peers, Received, Wire};
+pub use dialect::{Checked, Dialect, Password, Peer, Peers, Received, Wire};
 pub use ipv4::ipv4;
 
 use crate::error::DecodeError;

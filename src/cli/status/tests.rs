@@ -65,6 +65,17 @@ fn earlier(requests: u64) -> Status {
 }
 
 #[test]
+fn an_alarm_is_shown_below_its_router_with_its_remedy() {
+    use crate::control::status::RaisedAlarm;
+    let mut status = status();
+    let remedy = "make both nodes equal".to_owned();
+    status.routers[1].alarms.push(RaisedAlarm { name: "interval_mismatch".to_owned(), since: 62.0, remedy });
+    let shown = render(&status, None, Style::Plain);
+    let expected = "0 sent, 9 received\n    alarm interval_mismatch for 1 min 2 s: make both nodes equal\n";
+    assert!(shown.contains(expected), "{shown}");
+}
+
+#[test]
 fn rates_are_what_was_counted_between_two_looks() {
     let shown = render(&status(), Some((Duration::from_secs(2), &earlier(1000))), Style::Plain);
     assert!(shown.contains("  500 requests/s, 1.0 KiB/s in, 768.0 KiB/s out\n"), "{shown}");

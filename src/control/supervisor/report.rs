@@ -3,11 +3,11 @@
 use super::Supervisor;
 use crate::control::ha::{Pair, word};
 use crate::control::status::{
-    Config, Core, NodeState, PairLink, Peer, Router, RouterCounters, Status, Worker, WorkerState,
+    Config, Core, NodeState, PairLink, Peer, RaisedAlarm, Router, RouterCounters, Status, Worker, WorkerState,
 };
 use lyre_vrrp::machine::State;
 use lyre_vrrp::params::Time;
-use lyre_vrrp::runner::{Counters, Drops, RouterStatus};
+use lyre_vrrp::runner::{Alarm, Alarms, Counters, Drops, RouterStatus};
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
@@ -78,7 +78,12 @@ impl Supervisor {
             reason: self.reasons.get(&status.name).cloned(),
             priority: status.priority.0,
             peer: status.active_peer.map(|(address, priority)| Peer { address, priority: priority.0 }),
-            counters: counters(&status.counters),
+            alarms: status
+                .alarms
+                .raised()
+                .map(|(alarm, since)| raised(alarm, now.since(since).as_secs_f64()))
+                .collect(),
+            counters: counters(&status.counters, &status.alarms),
         }
     }
 
@@ -156,7 +161,7 @@ impl Supervisor {
             }
         }
         type Count = fn(&Counters) -> u64;
-        let families: [(&str, &str, Count); 10] = [
+        let families: [(&str, &str, Count); 13] = [
             ("adverts_sent", "Adverts sent.", |c| c.adverts_sent),
             ("adverts_received", "Valid adverts received.", |c| c.adverts_received),
             ("transitions_to_active", "Times it became Active.", |c| c.transitions_to_active),
@@ -167,12 +172,30 @@ impl Supervisor {
             ("address_list_mismatches", "Adverts with other addresses than ours.", |c| c.address_list_mismatches),
             ("announcements_sent", "Gratuitous ARP and neighbour advertisement frames.", |c| c.announcements_sent),
             ("address_errors", "Refused changes of addresses.", |c| c.address_errors),
+            ("interval_mismatches", "Adverts with another interval than ours.", |c| c.interval_mismatches),
+            ("lease_refreshes", "Renewals of the addresses' lease.", |c| c.lease_refreshes),
+            ("stalls", "Times this node stood still so long that a peer may have taken over.", |c| c.stalls),
         ];
         for (name, help, count) in families {
             let name = format!("lyre_vrrp_{name}_total");
             text.family(&name, "counter", help);
             for router in &routers {
                 text.sample(&name, &labels(router), count(&router.counters));
+            }
+        }
+        type Look = fn(&Alarms, Alarm) -> u64;
+        let of_alarms: [(&str, &str, &str, Look); 2] = [
+            ("lyre_vrrp_alarm", "gauge", "1 while the alarm is raised.", |a, alarm| a.is_raised(alarm).into()),
+            ("lyre_vrrp_alarm_signs_total", "counter", "How often its condition was seen.", |a, alarm| {
+                a.counts(alarm).1
+            }),
+        ];
+        for (name, kind, help, look) in of_alarms {
+            text.family(name, kind, help);
+            for (router, alarm) in routers.iter().flat_map(|router| Alarm::ALL.map(|alarm| (router, alarm))) {
+                let [router_label, interface] = labels(router);
+                let labels = [router_label, interface, ("alarm", alarm.name())];
+                text.sample(name, &labels, look(&router.alarms, alarm));
             }
         }
         let name = "lyre_vrrp_drops_total";
@@ -190,7 +213,12 @@ fn labels(router: &RouterStatus) -> [(&'static str, &str); 2] {
     [("router", &router.name), ("interface", &router.interface)]
 }
 
-fn counters(counters: &Counters) -> RouterCounters {
+fn raised(alarm: Alarm, since: f64) -> RaisedAlarm {
+    RaisedAlarm { name: alarm.name().to_owned(), since, remedy: alarm.remedy().to_owned() }
+}
+
+fn counters(counters: &Counters, alarms: &Alarms) -> RouterCounters {
+    let signs = Alarm::ALL.map(|alarm| (alarm.name().to_owned(), alarms.counts(alarm).1));
     RouterCounters {
         adverts_sent: counters.adverts_sent,
         adverts_received: counters.adverts_received,
@@ -204,6 +232,9 @@ fn counters(counters: &Counters) -> RouterCounters {
         address_list_mismatches: counters.address_list_mismatches,
         announcements_sent: counters.announcements_sent,
         address_errors: counters.address_errors,
+        stalls: counters.stalls,
+        longest_stall: counters.longest_stall.as_secs_f64(),
+        alarm_signs: signs.into_iter().filter(|(_, count)| *count > 0).collect(),
     }
 }
 

@@ -12,7 +12,7 @@ mod sockets;
 mod taps;
 
 use crate::announce::Mac;
-use crate::link::{Change, Datagram, Link, LinkError, Survey, VirtualMac};
+use crate::link::{Change, Datagram, Link, LinkError, Overheard, Survey, VirtualMac};
 use crate::packet::Family;
 use crate::params::Vrid;
 use ipnet::IpNet;
@@ -159,6 +159,7 @@ impl LinuxLink {
                 self.macvlan.is_none() && self.assigned.iter().any(|a| covers(a, network) && is_own(a));
             self.holdings.push(Holding { network: *network, leaves_route_alone });
         }
+        self.renewal.make_room(self.holdings.len());
     }
 
     /// How many virtual addresses are there, and usable.
@@ -362,7 +363,7 @@ impl Link for LinuxLink {
         self.renewal.overhear(target);
     }
 
-    fn overheard(&mut self) -> Option<u64> {
+    fn overheard(&mut self) -> Option<Overheard> {
         self.renewal.overheard()
     }
 

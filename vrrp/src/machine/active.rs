@@ -359,12 +359,13 @@ impl Machine {
     /// Before any input is looked at: an Active that was silent for too long does nothing before it has listened.
     pub(super) fn notice_stall(&mut self, now: Time) {
         let danger = self.danger();
-        let Phase::Active(active) = &self.phase else { return };
-        let late = now.since(active.sent);
-        if late < danger {
-            return;
-        }
-        self.phase = self.stall(active.clone(), now, late);
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Initialize) {
+            Phase::Active(active) if now.since(active.sent) >= danger => {
+                let late = now.since(active.sent);
+                self.stall(active, now, late)
+            }
+            phase => phase,
+        };
     }
 
     /// Listens for an interval before anything else is sent.

@@ -4,7 +4,7 @@ use super::checksum::{self, checksum_form};
 use super::{Advert, Carrier, Checksum, Family, HEADER_BYTES, vrid};
 use crate::authentication::TRAILER_BYTES;
 use crate::error::DecodeError;
-use crate::params::{Centis, Priority, Version};
+use crate::params::{Centis, Priority, Version, Vrid};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
@@ -59,6 +59,14 @@ impl Dialect {
     /// The checks come in the order of RFC 9568 §7.1 as refined by keepalived. Left to the caller: whether the VRID is
     /// ours, whether the source is our own, whether interval (version 3) and addresses match our configuration.
     pub fn decode(&self, message: &[u8], carrier: &Carrier) -> Result<Received, DecodeError> {
+        let checked = self.check(message, carrier)?;
+        let Checked { vrid, priority, interval, checksum, trailer, .. } = checked;
+        let advert = Advert { vrid, priority, interval, addresses: checked.addresses().collect() };
+        Ok(Received { advert, checksum, trailer })
+    }
+
+    /// [`Dialect::decode`] without taking memory for the addresses.
+    pub fn check<'a>(&self, message: &'a [u8], carrier: &Carrier) -> Result<Checked<'a>, DecodeError> {
         let vrid = vrid(message)?;
         let Some((header, body)) = message.split_first_chunk::<HEADER_BYTES>() else {
             return Err(DecodeError::Truncated { have: message.len() });
@@ -98,18 +106,31 @@ impl Dialect {
             return Err(DecodeError::Count);
         }
         self.check_source(carrier)?;
-        let addresses = body.chunks_exact(family.address_bytes()).take(usize::from(count)).filter_map(address);
-        let advert = Advert { vrid, priority: Priority(priority), interval, addresses: addresses.collect() };
-        Ok(Received { advert, checksum, trailer })
+        let list = body.get(..addresses_bytes).unwrap_or_default();
+        Ok(Checked { vrid, priority: Priority(priority), interval, list, family, checksum, trailer })
     }
 
     /// The message without trailer, with its checksum in the given form for these addresses of the IP header.
     pub fn encode(&self, advert: &Advert, source: IpAddr, destination: IpAddr, form: Checksum) -> Vec<u8> {
+        let mut message = Vec::with_capacity(HEADER_BYTES + advert.addresses.len() * 16 + PASSWORD_BYTES);
+        self.encode_into(&mut message, advert, source, destination, form);
+        message
+    }
+
+    /// [`Dialect::encode`] in place of what `message` held.
+    pub fn encode_into(
+        &self,
+        message: &mut Vec<u8>,
+        advert: &Advert,
+        source: IpAddr,
+        destination: IpAddr,
+        form: Checksum,
+    ) {
         let family = Family::of(source);
         let addresses = || advert.addresses.iter().filter(|address| Family::of(**address) == family).take(COUNT_MAX);
         debug_assert_eq!(addresses().count(), advert.addresses.len(), "one family, at most 255 addresses");
         let count = addresses().count();
-        let mut message = Vec::with_capacity(HEADER_BYTES + count * family.address_bytes() + PASSWORD_BYTES);
+        message.clear();
         message.extend_from_slice(&[self.wire.version() << 4 | TYPE_ADVERTISEMENT, advert.vrid.get()]);
         message.extend_from_slice(&[advert.priority.0, u8::try_from(count).unwrap_or(u8::MAX)]);
         message.extend_from_slice(&match self.wire {
@@ -126,8 +147,7 @@ impl Dialect {
         if let Wire::V2 { password, .. } = self.wire {
             message.extend_from_slice(&password.map_or([0; PASSWORD_BYTES], |password| password.0));
         }
-        checksum::write(&mut message, source, destination, form, self.wire);
-        message
+        checksum::write(message, source, destination, form, self.wire);
     }
 
     fn split_trailer(&self, message: &[u8], expected: usize) -> Result<Option<[u8; TRAILER_BYTES]>, DecodeError> {
@@ -163,6 +183,25 @@ impl Dialect {
             Peers::Unicast(peers) => find(peers, carrier.source).is_some(),
         };
         if is_fine { Ok(()) } else { Err(DecodeError::Source { got: carrier.source }) }
+    }
+}
+
+/// A message that passed all checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checked<'a> {
+    pub vrid: Vrid,
+    pub priority: Priority,
+    pub interval: Centis,
+    pub checksum: Checksum,
+    pub trailer: Option<[u8; TRAILER_BYTES]>,
+    list: &'a [u8],
+    family: Family,
+}
+
+impl Checked<'_> {
+    /// In wire order.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.list.chunks_exact(self.family.address_bytes()).filter_map(address)
     }
 }
 

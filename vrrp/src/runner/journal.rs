@@ -54,7 +54,7 @@ struct Shared {
 
 impl Journal {
     pub(super) fn start() -> io::Result<Journal> {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { lines: Mutex::new(VecDeque::with_capacity(LINES_MAX)), ..Shared::default() });
         let source = Arc::clone(&shared);
         let writer = thread::Builder::new().name("vrrp-log".to_owned()).spawn(move || write_until_closed(&source))?;
         Ok(Journal { lines: VecDeque::with_capacity(LINES_MAX), lost: 0, shared, writer })
@@ -111,11 +111,13 @@ impl Journal {
 }
 
 fn write_until_closed(shared: &Shared) {
+    // Exchanged for the full one, so that the real-time end never has to make room.
+    let mut lines = VecDeque::with_capacity(LINES_MAX);
     loop {
         let is_closed = shared.is_closed.load(Ordering::Acquire);
-        let lines = mem::take(&mut *shared.lines.lock().unwrap_or_else(PoisonError::into_inner));
+        mem::swap(&mut lines, &mut *shared.lines.lock().unwrap_or_else(PoisonError::into_inner));
         let is_idle = lines.is_empty();
-        lines.into_iter().for_each(write);
+        lines.drain(..).for_each(write);
         if is_closed {
             return;
         }

@@ -15,7 +15,7 @@ use crate::group::Member;
 use crate::link::linux::clock::utc;
 use crate::link::{Change, Datagram, Link, LinkError, Survey};
 use crate::machine::{Action, Event, Input, Machine, Reason, Settings, State};
-use crate::packet::{self, Advert, Carrier, Checksum, ChecksumChoice, Peers};
+use crate::packet::{self, Advert, Carrier, Checked, Checksum, ChecksumChoice, Peers};
 use crate::params::{Priority, Time};
 use chores::{Chore, Chores};
 use ipnet::IpNet;
@@ -40,6 +40,9 @@ const MISMATCH_PERIOD: Duration = Duration::from_secs(3600);
 /// How often alarms and the wire are looked at.
 const WATCH_PERIOD: Duration = Duration::from_millis(100);
 
+/// Holds the message of a usual number of addresses; a longer one makes room for itself once.
+const MESSAGE_BYTES: usize = 512;
+
 /// Remarks kept for one round; what a flood adds beyond is the same again and again.
 const REMARKS_MAX: usize = 64;
 
@@ -54,12 +57,15 @@ pub(super) struct Station<L> {
     is_survey_due: bool,
     holds_addresses: bool,
     since: Time,
+    /// What is sent, with the priority it was last sent with.
+    advert: Advert,
     /// One a destination.
     sent: Vec<SentAdvert>,
-    destinations: Vec<IpAddr>,
+    /// Room for a message with its trailer.
+    signed: Vec<u8>,
     checksum: ChecksumChoice,
     authenticator: Option<Authenticator>,
-    heard: Option<HeardAdvert>,
+    heard: HeardAdvert,
     /// Announcements of all virtual addresses for the surveyed hardware address: first one frame of each, then the
     /// second forms.
     frames: Vec<Vec<u8>>,
@@ -79,17 +85,17 @@ pub(super) struct Station<L> {
 
 /// The last encoded advert; nearly always the next one is the same.
 struct SentAdvert {
-    priority: Priority,
-    source: IpAddr,
     destination: IpAddr,
-    form: Checksum,
+    /// What the message was encoded from; none before the first and after a change of settings.
+    of: Option<(Priority, IpAddr, Checksum)>,
     /// Without trailer, whose stamp is always another.
     message: Vec<u8>,
 }
 
-/// The last accepted datagram; an equal one needs no second look, and no memory.
+/// The last accepted datagram; an equal one needs no second look. Another one takes its place in the same memory.
 struct HeardAdvert {
-    carrier: Carrier,
+    /// None before the first.
+    carrier: Option<Carrier>,
     message: Vec<u8>,
     advert: Advert,
     is_interval_other: bool,
@@ -134,11 +140,12 @@ impl<L: Link> Station<L> {
             is_survey_due: false,
             holds_addresses: false,
             since: Time::default(),
-            sent: Vec::new(),
-            destinations: destinations(&router),
+            advert: router.settings.advert(Priority::RELEASE),
+            sent: destinations(&router),
+            signed: Vec::with_capacity(MESSAGE_BYTES),
             checksum: router.speech.checksum,
             authenticator: router.speech.authentication.as_ref().map(|a| a.fresh.clone()),
-            heard: None,
+            heard: HeardAdvert::none(&router),
             frames: Vec::new(),
             addresses: router.addresses.len() + router.excluded.len(),
             chores: Chores::default(),
@@ -148,7 +155,7 @@ impl<L: Link> Station<L> {
             renewed: Time::default(),
             alarms: Alarms::default(),
             counters: Counters::default(),
-            remarks: VecDeque::with_capacity(8),
+            remarks: VecDeque::with_capacity(2 * REMARKS_MAX),
             quiet: Quiet::default(),
             router,
         }
@@ -187,8 +194,9 @@ impl<L: Link> Station<L> {
         self.name = router.name.as_str().into();
         self.router = router;
         self.machine.set_announcing(self.router.announcing.clone());
-        self.sent.clear();
-        self.heard = None;
+        self.advert = self.router.settings.advert(Priority::RELEASE);
+        self.sent.iter_mut().for_each(|sent| sent.of = None);
+        self.heard = HeardAdvert::none(&self.router);
         self.plan_announcements();
         if is_redirected {
             self.survey(now);
@@ -217,7 +225,7 @@ impl<L: Link> Station<L> {
             (Some(authenticator), Some(rules)) => authenticator.adopt(rules),
             (authenticator, rules) => *authenticator = rules.cloned(),
         }
-        self.destinations = destinations(router);
+        self.sent = destinations(router);
         let of = |speech: &Speech| (speech.source, unicast_peers(speech));
         let is_moved = of(old) != of(new);
         if is_moved {
@@ -375,9 +383,13 @@ impl<L: Link> Station<L> {
         }
         if self.lookout.awaits_result()
             && let Some(seen) = self.link.overheard()
-            && self.lookout.judge(seen)
         {
-            self.sign(now, Alarm::Filtered);
+            if self.lookout.judge(seen.from_others) {
+                self.sign(now, Alarm::Filtered);
+            }
+            if seen.from_our_address > 0 {
+                self.sign(now, Alarm::AddressConflict);
+            }
         }
         if self.machine.state() != State::Initialize {
             let interval = self.router.settings.advert_interval.duration();
@@ -449,12 +461,12 @@ impl<L: Link> Station<L> {
             Some(carrier) => (carrier, datagram.bytes),
             None => packet::ipv4(datagram.bytes)?,
         };
-        let is_same = |heard: &HeardAdvert| heard.carrier == carrier && heard.message == message;
+        let is_same = self.heard.carrier == Some(carrier) && self.heard.message == message;
         // A signed message is never the same twice, unless somebody replays it.
-        if self.authenticator.is_some() || !self.heard.as_ref().is_some_and(is_same) {
-            self.heard = Some(self.read_advert(carrier, message)?);
+        if self.authenticator.is_some() || !is_same {
+            self.read_advert(carrier, message)?;
         }
-        let Some(heard) = &self.heard else { return Ok(()) };
+        let heard = &self.heard;
         self.counters.count(heard);
         if (heard.is_interval_other || heard.is_list_other)
             && self.quiet.mismatch.is_none_or(|last| now.since(last) >= MISMATCH_PERIOD)
@@ -475,28 +487,21 @@ impl<L: Link> Station<L> {
         Ok(())
     }
 
-    fn read_advert(&mut self, carrier: Carrier, bytes: &[u8]) -> Result<HeardAdvert, Refusal> {
+    fn read_advert(&mut self, carrier: Carrier, bytes: &[u8]) -> Result<(), Refusal> {
         let vrid = packet::vrid(bytes)?;
         let settings = &self.router.settings;
         if vrid != settings.vrid {
             return Err(DecodeError::Vrid { got: vrid.get() }.into());
         }
-        let received = self.router.speech.dialect.decode(bytes, &carrier)?;
+        let received = self.router.speech.dialect.check(bytes, &carrier)?;
         if let Some(authenticator) = &mut self.authenticator {
             let message = bytes.get(..bytes.len() - received.trailer.map_or(0, |t| t.len())).unwrap_or_default();
             let signed = Signed { source: carrier.source, message };
             authenticator.verify(utc(), signed, received.trailer.as_ref())?;
         }
         self.checksum.hear(received.checksum);
-        let advert = received.advert;
-        Ok(HeardAdvert {
-            carrier,
-            message: bytes.to_vec(),
-            is_interval_other: advert.interval != settings.advert_interval,
-            is_list_other: advert.addresses != settings.addresses,
-            is_list_foreign: !advert.addresses.iter().any(|address| settings.addresses.contains(address)),
-            advert,
-        })
+        self.heard.replace(carrier, bytes, &received, settings);
+        Ok(())
     }
 
     fn act(&mut self, now: Time) {
@@ -518,10 +523,7 @@ impl<L: Link> Station<L> {
     fn send(&mut self, now: Time, priority: Priority) {
         let Some(source) = self.survey.source else { return };
         let form = self.checksum.to_send();
-        let is_current = |sent: &SentAdvert| (sent.priority, sent.source, sent.form) == (priority, source, form);
-        if self.sent.is_empty() || !self.sent.iter().all(is_current) {
-            self.encode(priority, source, form);
-        }
+        self.encode((priority, source, form));
         for at in 0..self.sent.len() {
             if let Err(error) = self.send_one(at, source) {
                 self.counters.send_errors += 1;
@@ -537,23 +539,25 @@ impl<L: Link> Station<L> {
     }
 
     /// The same advert for every destination, which the checksum covers.
-    fn encode(&mut self, priority: Priority, source: IpAddr, form: Checksum) {
-        let advert = self.machine.settings().advert(priority);
+    fn encode(&mut self, of: (Priority, IpAddr, Checksum)) {
+        let (priority, source, form) = of;
+        self.advert.priority = priority;
         let dialect = &self.router.speech.dialect;
-        let encoded = self.destinations.iter().map(|&destination| {
-            let message = dialect.encode(&advert, source, destination, form);
-            SentAdvert { priority, source, destination, form, message }
-        });
-        self.sent = encoded.collect();
+        for sent in self.sent.iter_mut().filter(|sent| sent.of != Some(of)) {
+            dialect.encode_into(&mut sent.message, &self.advert, source, sent.destination, form);
+            sent.of = Some(of);
+        }
     }
 
     fn send_one(&mut self, at: usize, source: IpAddr) -> Result<(), LinkError> {
         let Some(SentAdvert { destination, message, .. }) = self.sent.get(at) else { return Ok(()) };
         let Some(authenticator) = &mut self.authenticator else { return self.link.send(*destination, message) };
-        match authenticator.sign(utc(), Signed { source, message }) {
-            Some(trailer) => self.link.send(*destination, &[message.as_slice(), &trailer].concat()),
-            None => self.link.send(*destination, message),
+        self.signed.clear();
+        self.signed.extend_from_slice(message);
+        if let Some(trailer) = authenticator.sign(utc(), Signed { source, message }) {
+            self.signed.extend_from_slice(&trailer);
         }
+        self.link.send(*destination, &self.signed)
     }
 
     /// The first slice at once, the rest between adverts.
@@ -704,10 +708,37 @@ pub(super) fn unicast_peers(speech: &Speech) -> Vec<IpAddr> {
 }
 
 /// The group, or each peer.
-fn destinations(router: &Router) -> Vec<IpAddr> {
+fn destinations(router: &Router) -> Vec<SentAdvert> {
+    let unsent = |destination| SentAdvert { destination, of: None, message: Vec::with_capacity(MESSAGE_BYTES) };
     match &router.speech.dialect.peers {
-        Peers::Multicast => vec![router.settings.family.group()],
-        Peers::Unicast(peers) => peers.iter().map(|peer| peer.address).collect(),
+        Peers::Multicast => vec![unsent(router.settings.family.group())],
+        Peers::Unicast(peers) => peers.iter().map(|peer| unsent(peer.address)).collect(),
+    }
+}
+
+impl HeardAdvert {
+    fn none(router: &Router) -> HeardAdvert {
+        HeardAdvert {
+            carrier: None,
+            message: Vec::with_capacity(MESSAGE_BYTES),
+            advert: router.settings.advert(Priority::RELEASE),
+            is_interval_other: false,
+            is_list_other: false,
+            is_list_foreign: false,
+        }
+    }
+
+    fn replace(&mut self, carrier: Carrier, bytes: &[u8], received: &Checked<'_>, ours: &Settings) {
+        self.carrier = Some(carrier);
+        self.message.clear();
+        self.message.extend_from_slice(bytes);
+        let Advert { vrid, priority, interval, addresses } = &mut self.advert;
+        (*vrid, *priority, *interval) = (received.vrid, received.priority, received.interval);
+        addresses.clear();
+        addresses.extend(received.addresses());
+        self.is_interval_other = *interval != ours.advert_interval;
+        self.is_list_other = *addresses != ours.addresses;
+        self.is_list_foreign = !addresses.iter().any(|address| ours.addresses.contains(address));
     }
 }
 

@@ -141,8 +141,36 @@ impl Node {
 
     /// Whether `eth0` has the address.
     pub fn has(&self, address: &str) -> bool {
-        let list = self.place.try_ip("-o address show dev eth0").unwrap_or_default();
+        self.has_on("eth0", address)
+    }
+
+    /// Whether this interface has the address; false without the interface.
+    pub fn has_on(&self, interface: &str, address: &str) -> bool {
+        let list = self.place.try_ip(&format!("-o address show dev {interface}")).unwrap_or_default();
         list.split_whitespace().any(|word| word.split('/').next() == Some(address))
+    }
+
+    /// The hardware address and number of an interface, if there is one.
+    pub fn interface(&self, name: &str) -> Option<(String, u32)> {
+        let line = self.place.try_ip(&format!("-o link show dev {name}")).ok()?;
+        let mac = line.split("link/ether ").nth(1)?.split_whitespace().next()?.to_owned();
+        Some((mac, line.split(':').next()?.parse().ok()?))
+    }
+
+    /// The hardware address this node has for another's address.
+    pub fn neighbour(&self, address: &str) -> Option<String> {
+        let line = self.place.try_ip(&format!("neighbour show {address} dev eth0")).ok()?;
+        Some(line.split("lladdr ").nth(1)?.split_whitespace().next()?.to_owned())
+    }
+
+    /// A setting of the network namespace, as in `ipv4/conf/eth0/arp_ignore`.
+    pub fn setting(&self, name: &str) -> String {
+        let path = format!("/proc/sys/net/{name}");
+        self.enter(|| std::fs::read_to_string(path)).map(|text| text.trim().to_owned()).unwrap_or_default()
+    }
+
+    pub fn set(&self, name: &str, value: &str) {
+        self.enter(|| std::fs::write(format!("/proc/sys/net/{name}"), value)).unwrap();
     }
 
     pub fn spawn(&self, command: &mut Command) -> Child {

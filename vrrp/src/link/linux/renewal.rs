@@ -9,6 +9,7 @@ use super::macvlan::Macvlan;
 use super::netlink::{Holding, Netlink};
 use super::realtime;
 use super::taps::Tap;
+use crate::link::Overheard;
 use crate::packet::Family;
 use crate::params::Vrid;
 use std::io;
@@ -48,7 +49,7 @@ struct Look {
     target: Option<Target>,
     tap: Option<(Target, Tap)>,
     /// Of the last ended look.
-    count: Option<u64>,
+    seen: Option<Overheard>,
 }
 
 /// Addresses renewed without a chance for the near end to step in.
@@ -97,6 +98,13 @@ impl Renewal {
         }
     }
 
+    /// So that the take-over need not.
+    pub(super) fn make_room(&self, holdings: usize) {
+        let mut plan = self.plan();
+        let missing = holdings.saturating_sub(plan.holdings.len());
+        plan.holdings.reserve(missing);
+    }
+
     /// Waits for a slice of a renewal under way and keeps the next one out while the plan is changed and acted upon.
     pub(super) fn plan(&self) -> MutexGuard<'_, Plan> {
         self.shared.is_wanted.fetch_add(1, Ordering::AcqRel);
@@ -109,14 +117,14 @@ impl Renewal {
     pub(super) fn overhear(&self, target: Option<Target>) {
         let Ok(mut look) = self.shared.look.try_lock() else { return };
         look.target = target;
-        look.count = None;
+        look.seen = None;
         drop(look);
         self.thread.unpark();
     }
 
     /// What the last ended look saw, once.
-    pub(super) fn overheard(&self) -> Option<u64> {
-        self.shared.look.try_lock().ok()?.count.take()
+    pub(super) fn overheard(&self) -> Option<Overheard> {
+        self.shared.look.try_lock().ok()?.seen.take()
     }
 
     /// The far end removes it before it ends.
@@ -175,7 +183,7 @@ impl Shared {
             return;
         }
         if let Some((target, tap)) = look.tap.take() {
-            look.count = Some(tap.count(target.vrid, target.own));
+            look.seen = Some(tap.count(target.vrid, target.own));
             drop(look);
             drop(tap);
             look = lock(&self.look);

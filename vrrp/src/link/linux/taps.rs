@@ -7,6 +7,7 @@ use super::clock;
 use super::frame::{ETHERNET_HEADER_BYTES, IPV6_HEADER_BYTES};
 use super::sockets::{Control, Piece, packet_address, receive_message, set_option};
 use crate::announce::Mac;
+use crate::link::Overheard;
 use crate::packet::{self, Carrier, Family, PROTOCOL};
 use crate::params::{Time, Vrid};
 use socket2::{Domain, SockFilter, Socket, Type};
@@ -71,10 +72,10 @@ impl Tap {
         Ok(Tap { socket: listen(index, family, None)?, family })
     }
 
-    /// How many adverts of this VRID from others are in the queue.
-    pub(super) fn count(&self, vrid: Vrid, own: IpAddr) -> u64 {
+    /// The adverts of this VRID in the queue.
+    pub(super) fn count(&self, vrid: Vrid, own: IpAddr) -> Overheard {
         let mut buffer = [0; 2048];
-        let mut count = 0;
+        let mut seen = Overheard::default();
         for _ in 0..LOOK_MAX {
             let Ok((length, _)) = receive_message(self.socket.as_fd(), &mut buffer, &mut Control::default()) else {
                 break;
@@ -84,12 +85,14 @@ impl Tap {
                 Family::V4 => packet::ipv4(datagram).ok(),
                 Family::V6 => ipv6(datagram),
             };
-            let is_theirs = |(carrier, message): (Carrier, &[u8])| {
-                carrier.source != own && carrier.ttl == crate::link::HOPS && packet::vrid(message) == Ok(vrid)
-            };
-            count += u64::from(read.is_some_and(is_theirs));
+            match read {
+                Some((_, message)) if packet::vrid(message) != Ok(vrid) => {}
+                Some((carrier, _)) if carrier.source == own => seen.from_our_address += 1,
+                Some(_) => seen.from_others += 1,
+                None => {}
+            }
         }
-        count
+        seen
     }
 }
 

@@ -1,7 +1,8 @@
 //! A station on a scripted link: what it does there, in which order, and what it counts.
 
 use super::*;
-use crate::machine::{Preempt, Settings};
+use crate::link::Overheard;
+use crate::machine::Preempt;
 use crate::packet::{Family, GROUP_V4};
 use crate::params::{Centis, Version, Vrid};
 use ipnet::IpNet;
@@ -20,7 +21,7 @@ struct Script {
     queue: VecDeque<Vec<u8>>,
     done: Vec<&'static str>,
     held: Vec<usize>,
-    overheard: Option<u64>,
+    overheard: Option<Overheard>,
     looks: Vec<bool>,
     sent: Vec<Vec<u8>>,
     destinations: Vec<IpAddr>,
@@ -85,7 +86,7 @@ impl Link for Script {
         self.looks.push(is_on);
     }
 
-    fn overheard(&mut self) -> Option<u64> {
+    fn overheard(&mut self) -> Option<Overheard> {
         self.overheard.take()
     }
 
@@ -513,7 +514,68 @@ fn silence_on_the_socket_but_not_on_the_wire_is_a_firewall() {
     assert_eq!(station.link.looks, [true, false]);
     station.watch(at(600));
     assert_eq!(alarms(&station), []);
-    station.link.overheard = Some(2);
+    station.link.overheard = Some(Overheard { from_others: 2, from_our_address: 0 });
     station.watch(at(700));
     assert_eq!(alarms(&station), [Alarm::Filtered]);
+    station.watch(at(11_000));
+    station.watch(at(11_500));
+    station.link.overheard = Some(Overheard { from_others: 0, from_our_address: 1 });
+    station.watch(at(11_600));
+    assert_eq!(alarms(&station), [Alarm::AddressConflict, Alarm::Filtered]);
+}
+
+#[test]
+fn a_link_that_fails_again_and_again_raises_damped() {
+    let mut station = active();
+    for moment in (310..32_000).step_by(10) {
+        station.tick(at(moment));
+        if moment % 10_000 == 0 {
+            assert_eq!(station.machine.state(), State::Active, "it is alone");
+            station.link.survey.source = None;
+            station.survey(at(moment));
+            station.link.survey.source = Some(OWN);
+            station.survey(at(moment + 5));
+        }
+    }
+    assert_eq!(alarms(&station), [Alarm::Damped]);
+}
+
+#[test]
+fn the_third_late_advert_raises_an_alarm() {
+    let mut station = active();
+    [490, 690].iter().for_each(|time| station.tick(at(*time)));
+    assert_eq!((station.counters.late_own_adverts, alarms(&station)), (2, vec![]));
+    station.tick(at(890));
+    assert_eq!(alarms(&station), [Alarm::LateAdverts]);
+}
+
+#[test]
+fn a_second_owner_is_named() {
+    let mut owner = router();
+    owner.settings.priority = Priority::OWNER;
+    let survey = Survey { source: Some(OWN), ..Survey::default() };
+    let mut station = Station::new(owner, Script { survey, ..Script::default() });
+    station.survey(at(0));
+    assert_eq!(station.machine.state(), State::Active);
+    hear(&mut station, 1, &[datagram(255, &advert(255))]);
+    assert_eq!(alarms(&station), [Alarm::TwoOwners]);
+}
+
+#[test]
+fn a_reload_that_adds_an_excluded_address_holds_and_announces_without_an_advert() {
+    let mut station = active();
+    let mut router = router();
+    router.excluded.push("10.0.0.101/24".parse().unwrap());
+    assert!(station.can_become(&router));
+    station.link.done.clear();
+    station.link.held.clear();
+    station.follow(at(350), router);
+    assert_eq!(station.link.held, [0, 1]);
+    assert_eq!(station.link.done, ["reassign", "hold", "announce", "announce", "announce", "announce"]);
+}
+
+#[test]
+fn another_virtual_mac_makes_another_router() {
+    let station = active();
+    assert!(!station.can_become(&Router { virtual_mac: Some(crate::link::VirtualMac::default()), ..router() }));
 }
