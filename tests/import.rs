@@ -89,12 +89,15 @@ fn check(toml: &str) -> Report {
         }
     }
     let nodes = table.get("cluster").and_then(|cluster| cluster.get("nodes"));
-    if let Some(node) = array(nodes).first() {
+    let first = array(nodes).into_iter().next();
+    if let Some(node) = &first {
         add("node0", format!("{}/32", node.get("address").unwrap().as_str().unwrap()));
     }
     config::read_bundle(&Bundle {
         path: "lyre.toml".into(),
         text: toml.to_owned(),
+        // A source address may be the other node's.
+        node: first.and_then(|node| Some(node.get("name")?.as_str()?.to_owned())),
         files: BTreeMap::from([("cluster.key".into(), b"5d2cbf0b2f6a48d4a3f1b1d4e1f0c7a9\n".to_vec())]),
         // Passwords and keys of adverts are the operator's to fill in; a bundle never has them.
         interfaces,

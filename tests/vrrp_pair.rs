@@ -35,7 +35,8 @@ impl Lyre {
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).unwrap();
         let secret = |name: &str, content: &str| {
-            let mut file = fs::File::options().create(true).write(true).mode(0o600).open(directory.join(name)).unwrap();
+            let mut file =
+                fs::File::options().create_new(true).write(true).mode(0o600).open(directory.join(name)).unwrap();
             std::io::Write::write_all(&mut file, content.as_bytes()).unwrap();
         };
         secret("cluster.key", &"c".repeat(32));
