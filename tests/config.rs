@@ -308,6 +308,21 @@ fn the_other_node_reads_its_own_part_of_the_same_file() {
 }
 
 #[test]
+fn trackers_mean_a_vip_by_its_name_and_by_its_number() {
+    let vip = |name: &str, last: u8| {
+        format!("[[vip]]\n{name}addresses = [\"192.0.2.{last}/24\"]\nvrid = {last}\npriority = 200\n")
+    };
+    let track =
+        |vips: &str| format!("[[track]]\nname = \"t\"\nkind = \"link\"\ninterface = \"eth1\"\nvips = [{vips}]\n");
+    for (vips, meant) in [("1", "cloud-v4"), ("2", "vip2-v4"), ("\"cloud\"", "cloud-v4"), ("\"vip2\"", "vip2-v4")] {
+        let text = vip("name = \"cloud\"\n", 10) + &vip("", 20) + &track(vips);
+        let settings = settings(&text);
+        let tracker = settings.trackers.iter().find(|tracker| tracker.name == "t").unwrap();
+        assert_eq!(tracker.routers, [meant], "vips = [{vips}]");
+    }
+}
+
+#[test]
 fn a_named_host_wins_over_any_host_and_a_longer_path_over_a_shorter() {
     let settings = settings(include_str!("config/good/full.toml"));
     let routes: Vec<_> = settings.routes.iter().map(|r| (r.hosts.len(), r.path.as_str())).collect();

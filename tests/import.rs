@@ -89,12 +89,15 @@ fn check(toml: &str) -> Report {
         }
     }
     let nodes = table.get("cluster").and_then(|cluster| cluster.get("nodes"));
-    if let Some(node) = array(nodes).first() {
+    let first = array(nodes).into_iter().next();
+    if let Some(node) = &first {
         add("node0", format!("{}/32", node.get("address").unwrap().as_str().unwrap()));
     }
     config::read_bundle(&Bundle {
         path: "lyre.toml".into(),
         text: toml.to_owned(),
+        // A source address may be the other node's.
+        node: first.and_then(|node| Some(node.get("name")?.as_str()?.to_owned())),
         files: BTreeMap::from([("cluster.key".into(), b"5d2cbf0b2f6a48d4a3f1b1d4e1f0c7a9\n".to_vec())]),
         // Passwords and keys of adverts are the operator's to fill in; a bundle never has them.
         interfaces,
@@ -140,6 +143,19 @@ fn every_configuration_becomes_exactly_its_file() {
         assert_passes_check(&name.display().to_string(), &import);
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// docs/keepalived.md shows it; what it shows must be what is printed.
+#[test]
+fn the_worked_example_of_the_migration_guide_is_what_the_importer_prints() {
+    let docs = include_str!("../docs/keepalived.md");
+    assert!(docs.contains(include_str!("import/keepalived/worked_example.conf").trim_end()));
+    let printed = include_str!("import/keepalived/worked_example.toml");
+    let block = docs.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let said = |line: &&str| !line.starts_with("# ") || line.contains("The first node is preferred");
+    let keys: Vec<&str> = printed.lines().filter(said).filter(|line| !line.is_empty() && *line != "#").collect();
+    let shown: Vec<&str> = block.lines().filter(|line| !line.is_empty()).collect();
+    assert_eq!(shown, keys);
 }
 
 #[test]

@@ -18,16 +18,21 @@ pub(super) fn read(c: &mut Context, section: &mut Section, routers: &[VirtualRou
 }
 
 fn of_one(c: &mut Context, item: &Item, routers: &[VirtualRouter]) -> Vec<String> {
+    let mut known: Vec<&str> = routers.iter().map(|router| stem(&router.name)).collect();
+    known.dedup();
+    // A number counts the [[vip]]s of the file, named or not.
+    let numbered = |number: u64| {
+        let place = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
+        place.and_then(|place| known.get(place)).map_or_else(|| format!("vip{number}"), |name| (*name).to_owned())
+    };
     let wanted = match item.is_text() {
         true => item.text(&mut c.f).map(str::to_owned),
-        false => item.whole(&mut c.f, 1..=1_000).map(|number| format!("vip{number}")),
+        false => item.whole(&mut c.f, 1..=1_000).map(numbered),
     };
     let Some(wanted) = wanted else { return Vec::new() };
     let is_meant = |router: &&VirtualRouter| router.name == wanted || stem(&router.name) == wanted;
     let found: Vec<String> = routers.iter().filter(is_meant).map(|router| router.name.clone()).collect();
     if found.is_empty() {
-        let mut known: Vec<&str> = routers.iter().map(|router| stem(&router.name)).collect();
-        known.dedup();
         let hint =
             if known.is_empty() { "Add a [[vip]].".to_owned() } else { format!("There is {}.", known.join(", ")) };
         item.error(&mut c.f, format!("there is no [[vip]] {wanted}"), hint);

@@ -1,0 +1,254 @@
+//! The real program with what `[[vip]]` can say, beside the real keepalived and beside itself: version 2 with its
+//! password, unicast, a sync group of both families, signed adverts, and a reload that moves nothing.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+
+#[path = "../vrrp/tests/wire/mod.rs"]
+mod wire;
+
+use lyre::control::status::{Router, Status};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+use wire::keepalived::Keepalived;
+use wire::{Lan, Node, eventually, is_installed, on_a_lan};
+
+const LYRE: &str = env!("CARGO_BIN_EXE_lyre");
+const LIMIT: Duration = Duration::from_secs(40);
+const V4: &str = "10.77.0.100";
+const V6: &str = "fd77::100";
+
+/// `lyre run` on a node, with a directory of its own.
+struct Lyre {
+    child: Child,
+    directory: PathBuf,
+}
+
+impl Lyre {
+    /// `vip` are further lines of its `[[vip]]`.
+    fn start(node: &Node, addresses: &str, vip: &str) -> Lyre {
+        let directory = std::env::temp_dir().join(format!("lyre-vrrp-{}-{}", std::process::id(), node.number));
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).unwrap();
+        let secret = |name: &str, content: &str| {
+            let mut file =
+                fs::File::options().create_new(true).write(true).mode(0o600).open(directory.join(name)).unwrap();
+            std::io::Write::write_all(&mut file, content.as_bytes()).unwrap();
+        };
+        secret("cluster.key", &"c".repeat(32));
+        secret("one.key", &"1".repeat(32));
+        secret("two.key", &"2".repeat(32));
+        secret("password", "secret\n");
+        let lyre = Lyre { child: Command::new("true").spawn().unwrap(), directory };
+        lyre.configure(addresses, vip);
+        lyre.run(node)
+    }
+
+    fn configure(&self, addresses: &str, vip: &str) {
+        let text = format!(
+            "admin.socket = \"lyre.sock\"\nworker.cores = 1\nlog.level = \"debug\"\n\n[cluster]\nsecret_file = \"cluster.key\"\n\
+             nodes = [{{ name = \"a\", address = \"10.77.0.1\" }}, {{ name = \"b\", address = \"10.77.0.2\" }}]\n\n\
+             [[vip]]\naddresses = [{addresses}]\ninterface = \"eth0\"\nvrid = 51\n{vip}\n"
+        );
+        fs::write(self.directory.join("lyre.toml"), text).unwrap();
+    }
+
+    fn run(mut self, node: &Node) -> Lyre {
+        let _ = self.child.wait();
+        let mut command = Command::new(LYRE);
+        command.arg("run").arg("--config").arg(self.directory.join("lyre.toml")).env_remove("NOTIFY_SOCKET");
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(fs::File::create(self.directory.join("log")).unwrap());
+        self.child = node.spawn(&mut command);
+        eventually("it takes part", LIMIT, || {
+            assert!(self.child.try_wait().unwrap().is_none(), "it ended:\n{}", self.log());
+            self.routers().first().is_some_and(|router| router.state != "initialize")
+        });
+        self
+    }
+
+    fn stop(&mut self) {
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).unwrap();
+        eventually("it ends", LIMIT, || self.child.try_wait().unwrap().is_some());
+    }
+
+    fn order(&self, arguments: &[&str]) -> Output {
+        Command::new(LYRE).args(arguments).arg("--config").arg(self.directory.join("lyre.toml")).output().unwrap()
+    }
+
+    /// None before its first answer.
+    fn routers(&self) -> Vec<Router> {
+        let output = self.order(&["status", "--json"]);
+        serde_json::from_slice::<Status>(&output.stdout).map(|status| status.routers).unwrap_or_default()
+    }
+
+    fn is(&self, state: &str) -> bool {
+        let routers = self.routers();
+        !routers.is_empty() && routers.iter().all(|router| router.state == state)
+    }
+
+    #[track_caller]
+    fn becomes(&self, state: &str) {
+        eventually(&format!("all are {state}: {:?}\n{}", self.routers(), self.log()), LIMIT, || self.is(state));
+    }
+
+    fn hears_its_peer(&self) -> bool {
+        self.routers().iter().all(|router| router.counters.adverts_received > 4 && router.peer.is_some())
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Lyre {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// Lyre first, then keepalived as its Backup; each ends in order once and the other takes over.
+fn both_roles(lan: &Lan, addresses: &[&str], vip: &str, interval: Duration, keepalived: &str) {
+    let (here, there) = (lan.node(1), lan.node(2));
+    let bare: Vec<&str> = addresses.iter().map(|address| address.split('/').next().unwrap()).collect();
+    let list = addresses.iter().map(|address| format!("{address:?}")).collect::<Vec<_>>().join(", ");
+    let has_all = |node: &Node| bare.iter().all(|address| node.has(address));
+    let has_none = |node: &Node| bare.iter().all(|address| !node.has(address));
+
+    let mut lyre = Lyre::start(&here, &list, vip);
+    lyre.becomes("active");
+    let mut peer = Keepalived::start(&there, 200, interval, addresses, keepalived);
+    let sent = |lyre: &Lyre| lyre.routers().iter().map(|router| router.counters.adverts_sent).min().unwrap_or_default();
+    let before = sent(&lyre);
+    eventually("five more adverts", LIMIT, || sent(&lyre) > before + 5);
+    assert!(has_none(&there), "keepalived does not understand Lyre: {}", peer.log());
+
+    lyre.stop();
+    eventually("keepalived takes over", LIMIT, || has_all(&there) && has_none(&here));
+    lyre = lyre.run(&here);
+    eventually("Lyre understands keepalived", LIMIT, || lyre.hears_its_peer());
+    assert!(lyre.is("backup"), "{:?}", lyre.routers());
+    peer.stop();
+    lyre.becomes("active");
+    eventually("Lyre takes over", LIMIT, || has_all(&here) && has_none(&there));
+}
+
+#[test]
+fn version_2_with_password_beside_keepalived() {
+    let name = "version_2_with_password_beside_keepalived";
+    if is_installed("keepalived", name) {
+        on_a_lan(name, |lan| {
+            let vip = "version = 2\nauth = { password_file = \"password\" }";
+            let extra = "version 2\n authentication {\n auth_type PASS\n auth_pass secret\n }";
+            both_roles(lan, &["10.77.0.100/24"], vip, Duration::from_secs(1), extra);
+        });
+    }
+}
+
+#[test]
+fn unicast_beside_keepalived() {
+    let name = "unicast_beside_keepalived";
+    if is_installed("keepalived", name) {
+        on_a_lan(name, |lan| {
+            let extra = "unicast_src_ip 10.77.0.2\n unicast_peer {\n 10.77.0.1\n }";
+            both_roles(lan, &["10.77.0.100/24"], "peers = \"unicast\"", Duration::from_millis(100), extra);
+        });
+    }
+}
+
+#[test]
+fn unicast_over_ipv6_beside_keepalived() {
+    let name = "unicast_over_ipv6_beside_keepalived";
+    if is_installed("keepalived", name) {
+        on_a_lan(name, |lan| {
+            // Itself among the peers: the same file would do on the other node.
+            let vip = "peers = [\"fd77::1\", { address = \"fd77::2\", ttl = \"64..255\" }]";
+            let extra = "unicast_src_ip fd77::2\n unicast_peer {\n fd77::1\n }";
+            both_roles(lan, &["fd77::100/128"], vip, Duration::from_millis(100), extra);
+        });
+    }
+}
+
+#[test]
+fn both_families_are_one_group_beside_keepalived() {
+    let name = "both_families_are_one_group_beside_keepalived";
+    if is_installed("keepalived", name) {
+        on_a_lan(name, |lan| {
+            let addresses = ["10.77.0.100/24", "fd77::100/64"];
+            both_roles(lan, &addresses, "", Duration::from_millis(100), "");
+        });
+    }
+}
+
+#[test]
+fn a_family_that_breaks_takes_the_other_one_along() {
+    let name = "a_family_that_breaks_takes_the_other_one_along";
+    if is_installed("keepalived", name) {
+        on_a_lan(name, |lan| {
+            let (here, there) = (lan.node(1), lan.node(2));
+            let lyre = Lyre::start(&here, "\"10.77.0.100/24\", \"fd77::100/64\"", "");
+            lyre.becomes("active");
+            let addresses = ["10.77.0.100/24", "fd77::100/64"];
+            // It would not take over by itself: it only answers to a release.
+            let _peer = Keepalived::start(&there, 200, Duration::from_millis(100), &addresses, "nopreempt");
+            here.ip("address del fe80::1/64 dev eth0"); // no source for IPv6 adverts any more
+            eventually("both addresses moved", LIMIT, || {
+                there.has(V4) && there.has(V6) && !here.has(V4) && !here.has(V6)
+            });
+        });
+    }
+}
+
+#[test]
+fn two_lyres_sign_and_a_reload_on_both_moves_nothing() {
+    on_a_lan("two_lyres_sign_and_a_reload_on_both_moves_nothing", |lan| {
+        let (here, there) = (lan.node(1), lan.node(2));
+        let both = "\"10.77.0.100/24\", \"fd77::100/64\"";
+        let signed = |keys: &str| format!("auth = {{ keys = [{keys}] }}");
+        let one = signed("{ id = 1, file = \"one.key\" }");
+        let (first, second) = (Lyre::start(&here, both, &one), Lyre::start(&there, both, &one));
+        first.becomes("active");
+        eventually("the second hears the first", LIMIT, || second.is("backup") && second.hears_its_peer());
+
+        let rotated = signed("{ id = 2, file = \"two.key\" }, { id = 1, file = \"one.key\" }");
+        let more = "\"10.77.0.100/24\", \"10.77.0.111/24\", \"fd77::100/64\"";
+        let prepared = signed("{ id = 1, file = \"one.key\" }, { id = 2, file = \"two.key\" }");
+        for (addresses, auth) in [(both, &prepared), (both, &rotated), (more, &rotated), (both, &rotated)] {
+            for lyre in [&first, &second] {
+                lyre.configure(addresses, auth);
+                let output = lyre.order(&["reload"]);
+                assert!(output.status.success(), "{output:?}");
+            }
+            eventually("the addresses follow", LIMIT, || here.has("10.77.0.111") == (addresses == more));
+        }
+
+        first.configure(both, "auth = { keys = [{ id = 1, file = \"password\" }] }");
+        let output = first.order(&["reload"]);
+        assert!(!output.status.success());
+        let why = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        assert!(why.contains("vip[0].auth.keys[0].file: the key has 6 bytes, not 32 to 64"), "{why}");
+
+        for router in first.routers() {
+            assert_eq!((router.state.as_str(), router.counters.transitions_to_active), ("active", 1), "{router:?}");
+            assert_eq!(router.counters.releases_sent, 0, "{router:?}");
+        }
+        for router in second.routers() {
+            assert_eq!((router.state.as_str(), router.counters.transitions_to_active), ("backup", 0), "{router:?}");
+        }
+        assert!(!there.has(V4) && !there.has(V6));
+        // And the keys do matter.
+        second.configure(both, &signed("{ id = 3, file = \"one.key\" }"));
+        assert!(second.order(&["reload"]).status.success());
+        let dropped = |lyre: &Lyre| lyre.routers().iter().map(|r| r.counters.drops["authentication"]).min();
+        eventually("unknown keys are refused", LIMIT, || dropped(&second).is_some_and(|count| count > 0));
+    });
+}
