@@ -93,6 +93,9 @@ fn what_the_test_did_is_no_fault() {
     let mut record = reign(0..3);
     record.extend([heard(20, 255), at_us(21_000, Note::Interrupted), sent(500)]);
     assert_eq!(judged(&record), []);
+    let mut killed = reign(0..3);
+    killed.extend([at_us(21_000, Note::Excused), heard(60, 253), heard(70, 253), sent(80)]);
+    assert_eq!(judged(&killed), []);
     let hasty = [at_us(0, Note::Interrupted), sent(29)];
     assert!(matches!(judged(&hasty)[..], [Fault::TookOverUnheard { .. }]), "but a start has to listen");
 }

@@ -7,6 +7,7 @@ use crate::wire::tap::Tap;
 use crate::wire::verdict::{Fault, Note, Noted, Rules, judge};
 use crate::wire::witness::Witness;
 use crate::wire::{Lan, Node, eventually};
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ pub struct Bench {
     pub other: Node,
     pub interval: Duration,
     witness: Witness,
-    canaries: Canaries,
+    canaries: RefCell<Canaries>,
     priorities: (u8, u8),
     addresses: Vec<&'static str>,
     lyre_options: String,
@@ -64,7 +65,7 @@ impl Bench {
             tap: Tap::on(lan),
             witness: Witness::of(&lyre),
             other_witness: Witness::of(&other),
-            canaries: Canaries::start(),
+            canaries: RefCell::new(Canaries::start()),
             lyre,
             other,
             is_between_globals: false,
@@ -107,7 +108,9 @@ impl Bench {
         self.interrupt();
         let (priority, interval, more) = (self.priorities.0, self.interval.as_millis(), &self.lyre_options);
         let options = format!("--priority {priority} --interval-ms {interval} {more}");
-        Speaker::start(&self.lyre, &options, &self.addresses)
+        let speaker = Speaker::start(&self.lyre, &options, &self.addresses);
+        self.canaries.borrow_mut().attend_to(speaker.process(), "vrrp");
+        speaker
     }
 
     pub fn start_keepalived(&self) -> Keepalived {
@@ -118,7 +121,12 @@ impl Bench {
         configuration(priority, self.keepalived_interval, &self.addresses, &self.keepalived_extra)
     }
 
-    /// The test takes Lyre's process or cable away or gives it back: nothing before that counts against it.
+    /// The test is about to take Lyre's process or cable away: nothing is expected of it until `interrupt`.
+    pub fn excuse(&self) {
+        self.witness.excuse();
+    }
+
+    /// The test is about to give Lyre's process or cable back, which then has to listen first.
     pub fn interrupt(&self) {
         self.witness.interrupt();
     }
@@ -221,7 +229,7 @@ impl Bench {
     /// Lyre's first advert since `from` came at most an interval after its down interval had passed in silence.
     #[track_caller]
     pub fn lyre_took_over_in_time(&self, from: Duration) {
-        let strain = self.canaries.strain();
+        let strain = self.canaries.borrow().strain();
         for is_v4 in self.families() {
             let record = self.witness.account(is_v4);
             let is_sent = |noted: &&Noted| noted.at >= from && matches!(noted.note, Note::Sent { priority: 1.., .. });
@@ -258,7 +266,7 @@ impl Bench {
 
     #[track_caller]
     fn acquits_lyre_of(&self, during: &str, is_meant: impl Fn(&Fault) -> bool) {
-        let strain = self.canaries.strain();
+        let strain = self.canaries.borrow().strain();
         let rules = self.rules();
         for is_v4 in self.families() {
             let record = self.witness.account(is_v4);
@@ -266,7 +274,11 @@ impl Bench {
             let last = record.last().filter(|_| has_spoken).expect("Lyre was never Active");
             let mut faults = judge(&record, &rules, &strain, last.at);
             faults.retain(&is_meant);
-            assert!(faults.is_empty(), "Lyre's fault during {during}, v4 {is_v4}: {faults:#?}");
+            assert!(
+                faults.is_empty(),
+                "Lyre's fault during {during}, v4 {is_v4}: {faults:#?}{}",
+                excerpt(&record, &faults)
+            );
             let (overlap, stolen) = (self.tap.longest_overlap(is_v4, Duration::ZERO, self.interval), strain.longest());
             if overlap > self.interval {
                 eprintln!(
@@ -292,7 +304,7 @@ impl Bench {
     }
 
     pub fn strain(&self) -> Strain {
-        self.canaries.strain()
+        self.canaries.borrow().strain()
     }
 
     #[track_caller]
@@ -302,4 +314,20 @@ impl Bench {
         assert_eq!(self.tap.tshark("vrrp && ((ip && ip.ttl != 255) || (ipv6 && ipv6.hlim != 255))"), "");
         assert_eq!(self.tap.tshark("vrrp && ip && ip.dsfield.dscp != 48"), "");
     }
+}
+
+/// What was recorded around the first fault.
+fn excerpt(record: &[Noted], faults: &[Fault]) -> String {
+    const AROUND: Duration = Duration::from_millis(400);
+    let at = faults.iter().map(|fault| match fault {
+        Fault::SpokeOn { outranked: at, .. } | Fault::KeptAddress { outranked: at, .. } => *at,
+        Fault::FellSilent { from: at, .. } | Fault::AnnouncedWithoutAddress { at, .. } => *at,
+        Fault::TookOverFromTheLiving { at, .. } | Fault::TookOverUnheard { at, .. } => *at,
+    });
+    let Some(at) = at.min() else { return String::new() };
+    let near = record.iter().filter(|noted| noted.at + AROUND >= at && noted.at <= at + AROUND);
+    near.fold(String::from("\nthe record, in ms from there:\n"), |text, noted| {
+        let offset = noted.at.as_secs_f64() - at.as_secs_f64();
+        text + &format!("{:>9.3} {:?}\n", offset * 1000.0, noted.note)
+    })
 }

@@ -33,14 +33,14 @@ fn lyre_does_not_come_back(lan: &Lan) {
     bench.adverts_pass(20);
     speaker.signal(Signal::SIGTERM);
     speaker.ends(SOON);
-    bench.interrupt();
+    bench.excuse();
     bench.settles_on(Who::Keepalived, "Lyre ended");
     speaker = bench.start_lyre();
     speaker.becomes("Backup", "v4", SOON);
     bench.adverts_pass(10);
     bench.settles_on(Who::Keepalived, "Lyre came back");
+    bench.excuse();
     drop(speaker);
-    bench.interrupt();
     keepalived.stop();
 
     let speaker = bench.start_lyre();
@@ -70,9 +70,10 @@ fn keepalived_does_not_come_back(lan: &Lan) {
     keepalived = bench.start_keepalived();
     bench.adverts_pass(20);
     bench.settles_on(Who::Lyre, "keepalived was restarted");
+    bench.excuse();
     bench.lyre.cut_cable();
-    bench.interrupt();
     bench.settles_on(Who::Keepalived, "Lyre's cable was cut");
+    bench.interrupt();
     bench.lyre.mend_cable();
     keepalived.signal(Signal::SIGSTOP);
     bench.settles_on(Who::Lyre, "keepalived stood still");
@@ -131,7 +132,7 @@ fn equals(lan: &Lan, higher: Who) {
     bench.settles_on(Who::Lyre, "keepalived joined late");
     speaker.signal(Signal::SIGTERM);
     speaker.ends(SOON);
-    bench.interrupt();
+    bench.excuse();
     bench.settles_on(Who::Keepalived, "Lyre ended");
     speaker = bench.start_lyre();
     speaker.becomes("Backup", "v4", SOON);
@@ -173,8 +174,8 @@ fn keepalived_learns(lan: &Lan, lyre_ms: u64, keepalived_ms: u64) {
     let _keepalived = bench.start_keepalived();
     bench.adverts_pass(6);
     bench.settles_on(Who::Lyre, "keepalived learned its interval");
+    bench.excuse();
     drop(speaker);
-    bench.interrupt();
     bench.settles_on(Who::Keepalived, "Lyre was killed");
 }
 
@@ -189,7 +190,7 @@ fn owner(lan: &Lan, lyre: u8, keepalived: u8, owner: Who) {
         Who::Lyre => {
             speaker.signal(Signal::SIGTERM);
             speaker.ends(SOON);
-            bench.interrupt();
+            bench.excuse();
             bench.settles_on(Who::Keepalived, "the owner ended");
             speaker = bench.start_lyre();
         }

@@ -37,7 +37,8 @@ fn priority_of_lyre(lan: &Lan) {
 
 fn priority_of_keepalived(lan: &Lan) {
     let bench = Bench::new(lan, 100, Who::Keepalived, &V4).with_priorities(200, 220);
-    let _speaker = bench.start_lyre();
+    let speaker = bench.start_lyre();
+    bench.settles_on(Who::Lyre, "it started alone");
     let keepalived = bench.start_keepalived();
     bench.settles_on(Who::Keepalived, "both started");
     let start = bench.tap.now();
@@ -47,9 +48,10 @@ fn priority_of_keepalived(lan: &Lan) {
     bench.adverts_pass(5);
     bench.settles_on(Who::Keepalived, "a lower priority");
     keepalived.reload(&bench.keepalived_configuration(150));
-    eventually("the new priority is on the wire", SOON, || is_told(150));
+    // Lyre does not preempt. A reload that takes longer than three adverts is a silence, though, and then it remains.
+    eventually("the new priority counts", SOON, || is_told(150) || speaker.state("v4") == "Active");
     bench.adverts_pass(5);
-    bench.settles_on(Who::Keepalived, "a priority below Lyre's, which does not preempt");
+    bench.one_remains("a priority below Lyre's");
     bench.acquits_lyre("reloads of keepalived's priority");
 }
 

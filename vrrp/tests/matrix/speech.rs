@@ -54,7 +54,7 @@ fn take_turns(bench: &Bench, preferred: Who) {
     bench.advertises(preferred, "keepalived came back");
     speaker.signal(nix::sys::signal::Signal::SIGTERM);
     speaker.ends(bench.limit());
-    bench.interrupt();
+    bench.excuse();
     bench.advertises(Who::Keepalived, "Lyre ended in order");
     speaker = bench.start_lyre();
     bench.adverts_pass(4);

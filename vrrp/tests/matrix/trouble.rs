@@ -110,6 +110,7 @@ fn hands_on_lyres_interface(lan: &Lan) {
 fn hands_on_keepaliveds_interface(lan: &Lan) {
     let bench = Bench::new(lan, 100, Who::Keepalived, &V4);
     let _lyre = bench.start_lyre();
+    bench.settles_on(Who::Lyre, "it started alone");
     let _keepalived = bench.start_keepalived();
     bench.settles_on(Who::Keepalived, "both started");
     bench.other.ip("address delete 10.77.0.100/24 dev eth0");
@@ -151,6 +152,7 @@ fn lyre_stands_still(lan: &Lan) {
 fn keepalived_stands_still(lan: &Lan) {
     let bench = Bench::new(lan, 100, Who::Keepalived, &V4);
     let _speaker = bench.start_lyre();
+    bench.settles_on(Who::Lyre, "it started alone");
     let keepalived = bench.start_keepalived();
     bench.settles_on(Who::Keepalived, "both started");
     for stall_ms in [200, 500, 2000] {

@@ -43,7 +43,7 @@ fn orderly_changes(bench: &Bench, preferred: Who) {
     bench.has_let_go(preferred.other());
     lyre.signal(Signal::SIGTERM);
     lyre.ends(bench.limit());
-    bench.interrupt();
+    bench.excuse();
     bench.settles_on(Who::Keepalived, "Lyre ended in order");
     bench.has_let_go(Who::Lyre);
     lyre = bench.start_lyre();
@@ -52,8 +52,8 @@ fn orderly_changes(bench: &Bench, preferred: Who) {
     bench.settles_on(Who::Keepalived, "Lyre came back");
     keepalived.stop();
     bench.settles_on(Who::Lyre, "keepalived ended in order");
+    bench.excuse();
     drop(lyre);
-    bench.interrupt();
 }
 
 fn crashes(bench: &Bench, preferred: Who) {
@@ -67,16 +67,16 @@ fn crashes(bench: &Bench, preferred: Who) {
     bench.lyre_took_over_in_time(killed);
     keepalived = bench.start_keepalived();
     bench.settles_on(preferred, "keepalived came back after a crash");
+    bench.excuse();
     drop(lyre); // SIGKILL
-    bench.interrupt();
     bench.settles_on(Who::Keepalived, "Lyre was killed");
     bench.has_let_go(Who::Lyre);
     lyre = bench.start_lyre();
     lyre.becomes("Backup", "v4", bench.limit());
     bench.settles_on(Who::Keepalived, "Lyre came back after a crash");
     keepalived.stop();
+    bench.excuse();
     drop(lyre);
-    bench.interrupt();
 }
 
 fn cables(bench: &Bench, preferred: Who) {
@@ -84,10 +84,11 @@ fn cables(bench: &Bench, preferred: Who) {
     bench.settles_on(Who::Lyre, "it started alone");
     let keepalived = bench.start_keepalived();
     bench.settles_on(preferred, "both started");
+    bench.excuse();
     bench.lyre.cut_cable();
-    bench.interrupt();
     bench.settles_on(Who::Keepalived, "Lyre's cable was cut");
     bench.has_let_go(Who::Lyre);
+    bench.interrupt();
     bench.lyre.mend_cable();
     lyre.becomes("Backup", "v4", bench.limit());
     bench.adverts_pass(5);

@@ -80,6 +80,10 @@ impl Speaker {
         self.lines().into_iter().rfind(|line| parts.iter().all(|part| line.contains(part))).unwrap()
     }
 
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// CPU time of its thread of this name so far.
     pub fn cpu_of(&self, thread: &str) -> Duration {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().flatten();

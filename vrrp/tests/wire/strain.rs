@@ -1,19 +1,22 @@
 //! How badly the machine itself kept real-time threads waiting, so that no program is blamed for it.
 //!
 //! One thread a core, above every program here, asks to be woken every millisecond and writes down when it was not;
-//! one more asks for the lock under which the kernel changes addresses. What they missed, nobody could have had.
+//! one more asks for the lock under which the kernel changes addresses. What they missed, nobody could have had. And
+//! the kernel itself is asked for how long the threads of one process were ready but did not run, or waited inside it.
 
 use super::Namespace;
 use super::tap::wall_clock;
 use lyre_vrrp::link::linux::netlink::{Holding, Netlink};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
+use std::fs;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Spans of the wall clock, unordered, in which the machine did not run a thread that was due.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +52,8 @@ pub struct Canaries {
 const PERIOD: Duration = Duration::from_millis(1);
 const LOCK_PERIOD: Duration = Duration::from_millis(5);
 
+const ATTENTION_PERIOD: Duration = Duration::from_millis(2);
+
 /// Shorter delays are no strain.
 const FELT: Duration = Duration::from_micros(300);
 
@@ -65,6 +70,23 @@ impl Canaries {
         };
         canaries.watch(LOCK_PERIOD, open, |(_, netlink)| change_an_address(netlink));
         canaries
+    }
+
+    /// Also counts what the threads of this process whose name begins like this had to wait for.
+    pub fn attend_to(&mut self, process: u32, name: &'static str) {
+        let open = move || Attended::find(process, name);
+        let felt = Arc::clone(&self.felt);
+        let ask = move |attended: &mut Vec<Attended>| {
+            if attended.is_empty() {
+                *attended = Attended::find(process, name); // it has only just started
+            }
+            let waited = attended.iter_mut().map(Attended::waited).max().unwrap_or_default();
+            if waited > FELT {
+                let now = wall_clock();
+                felt.lock().unwrap_or_else(PoisonError::into_inner).push(now - waited..now);
+            }
+        };
+        self.watch(ATTENTION_PERIOD, open, ask);
     }
 
     pub fn strain(&self) -> Strain {
@@ -98,6 +120,37 @@ impl Drop for Canaries {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Release);
         self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
+}
+
+/// A thread as /proc shows it.
+struct Attended {
+    folder: PathBuf,
+    /// Ready but not running, so far.
+    delayed: Duration,
+    looked: Instant,
+}
+
+impl Attended {
+    fn find(process: u32, name: &str) -> Vec<Attended> {
+        let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+        let has_name =
+            |task: &fs::DirEntry| fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.starts_with(name));
+        let attend =
+            |task: fs::DirEntry| Attended { folder: task.path(), delayed: Duration::MAX, looked: Instant::now() };
+        tasks.filter(has_name).map(attend).collect()
+    }
+
+    /// Since the last look, through no fault of its own: for a core, or for a lock inside the kernel.
+    fn waited(&mut self) -> Duration {
+        let read = |file: &str| fs::read_to_string(self.folder.join(file)).unwrap_or_default();
+        let delayed =
+            read("schedstat").split(' ').nth(1).and_then(|nanos| nanos.parse().ok()).map(Duration::from_nanos);
+        let Some(delayed) = delayed else { return Duration::ZERO };
+        let is_blocked = read("stat").rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('D'));
+        let blocked = if is_blocked { self.looked.elapsed() } else { Duration::ZERO };
+        self.looked = Instant::now();
+        delayed.saturating_sub(std::mem::replace(&mut self.delayed, delayed)) + blocked
     }
 }
 

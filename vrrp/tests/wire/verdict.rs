@@ -33,7 +33,9 @@ pub enum Note {
     Announced(IpAddr),
     Gained(IpAddr),
     Lost(IpAddr),
-    /// The test stopped or is about to start the program, or took its cable: what it hears counts from here on.
+    /// The test is about to end the program or to take its cable: nothing is expected of it.
+    Excused,
+    /// The test is about to start the program or to mend its cable: what it hears counts from here on.
     Interrupted,
 }
 
@@ -122,6 +124,8 @@ enum Stand {
         source: IpAddr,
         priority: u8,
     },
+    /// Not judged.
+    Excused,
 }
 
 /// Of a reign that ended because another router's advert outranked ours.
@@ -159,6 +163,10 @@ impl Judge<'_> {
                 self.held.retain(|held| *held != address);
                 self.owed.retain(|(owed, _)| *owed != address);
             }
+            Note::Excused => {
+                self.owed.clear();
+                self.stand = Stand::Excused;
+            }
             Note::Interrupted => {
                 self.owed.clear();
                 self.stand = Stand::listening(Some(at));
@@ -174,6 +182,7 @@ impl Judge<'_> {
                     self.faults.push(Fault::FellSilent { from: sent, until: at, strain: lost });
                 }
             }
+            Stand::Excused => return,
             // A release by who is not Active changes nothing.
             Stand::Backup { .. } if priority == 0 => return,
             Stand::Backup { since: Some(since), heard: None, .. } if at < self.listens_until(since) => {
@@ -207,7 +216,7 @@ impl Judge<'_> {
 
     fn heard(&mut self, heard: Heard, of_priority: u8) {
         match (&mut self.stand, of_priority) {
-            (Stand::Active { .. }, 0) => {}
+            (Stand::Active { .. }, 0) | (Stand::Excused, _) => {}
             (Stand::Active { sent, source, priority }, _) => {
                 let outranks = (of_priority, heard.source) > (*priority, *source);
                 // Silent for so long that somebody may have taken over: who does not preempt must not come back.

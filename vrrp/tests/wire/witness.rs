@@ -32,7 +32,12 @@ impl Witness {
         Witness { tap: Tap::at(node), notes, is_over, watcher: Some(watcher) }
     }
 
-    /// The test itself ended or started the program, or took its cable: what was owed before is owed no longer.
+    /// The test is about to end the program or to take its cable.
+    pub fn excuse(&self) {
+        note(&self.notes, Note::Excused);
+    }
+
+    /// The test is about to start the program or to mend its cable.
     pub fn interrupt(&self) {
         note(&self.notes, Note::Interrupted);
     }
@@ -45,7 +50,7 @@ impl Witness {
         account.retain(|noted| match &noted.note {
             Note::Heard { source, .. } | Note::Sent { source, .. } => source.is_ipv4() == is_v4,
             Note::Announced(address) | Note::Gained(address) | Note::Lost(address) => address.is_ipv4() == is_v4,
-            Note::Interrupted => true,
+            Note::Excused | Note::Interrupted => true,
         });
         account.sort_by_key(|noted| noted.at);
         account
