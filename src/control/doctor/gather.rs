@@ -2,6 +2,7 @@
 
 use super::facts::{Alarm, Bridge, Daemon, Facts, Link, Manager, Peer, Privileges, Router, Rule, Ticks};
 use super::{firewall, listen};
+use crate::config::settings::vip::Peers;
 use crate::config::settings::{Cluster, Settings, VirtualRouter};
 use crate::control::privileges::{Capabilities, Capability};
 use crate::control::status::Status;
@@ -56,12 +57,12 @@ fn configured(router: &VirtualRouter, status: Option<&Status>) -> Router {
         interface: router.interface.clone(),
         is_v4: router.addresses.first().is_some_and(|network| network.addr().is_ipv4()),
         vrid: router.vrid,
-        version: 3,
+        version: router.version,
         priority: router.priority,
         interval_ms: u64::from(router.advert_interval_cs) * 10,
         addresses: router.addresses.iter().map(|network| network.addr()).collect(),
-        is_unicast: false,
-        has_virtual_mac: false,
+        is_unicast: matches!(router.peers, Peers::Unicast(_)),
+        has_virtual_mac: router.virtual_mac.is_some(),
         state: running.map(|running| running.state.clone()),
         alarms: alarms.iter().map(|a| Alarm { name: a.name.clone(), remedy: a.remedy.clone() }).collect(),
         link: None,
