@@ -24,20 +24,6 @@ fn private_bytes() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
-/// What the data core has used of its CPU so far, in milliseconds.
-fn core_cpu_ms() -> u64 {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-    let core =
-        tasks.filter(|task| std::fs::read_to_string(task.path().join("comm")).unwrap_or_default().trim() == "core-0");
-    let ticks = core.map(|task| {
-        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-    });
-    // Ticks are hundredths of a second.
-    ticks.sum::<u64>() * 10
-}
-
 fn stream_zeros(to: &mut impl Write, total: u64) {
     let block = vec![0; 1 << 20];
     for _ in 0..total >> 20 {
@@ -101,7 +87,6 @@ fn a_gibibyte_each_way_passes_over_h2_in_bounded_memory() {
         let port = edge.address.port();
         let curl = |version: &str, arguments: &[&str]| {
             let url = format!("https://cloud.test:{port}/big");
-            let cpu_before = core_cpu_ms();
             let output = Command::new("curl")
                 .args(["-skS", version, "--max-time", "300", "--resolve", &format!("cloud.test:{port}:127.0.0.1")])
                 .args(arguments)
@@ -111,8 +96,7 @@ fn a_gibibyte_each_way_passes_over_h2_in_bounded_memory() {
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             // For people: timings decide nothing here.
-            let cpu = core_cpu_ms() - cpu_before;
-            eprintln!("{driver} {version} {}: {said}, the core's CPU {cpu} ms", arguments[0]);
+            eprintln!("{driver} {version} {}: {said}", arguments[0]);
             said
         };
         let before = private_bytes();
