@@ -135,7 +135,7 @@ fn names(settings: &Settings) -> Vec<String> {
 }
 
 fn surroundings(settings: &Settings, view: &Arc<View>) -> Surroundings {
-    let addresses = settings.routers.iter().flat_map(|router| &router.addresses);
+    let addresses = settings.routers.iter().flat_map(|router| router.held());
     Surroundings { view: Arc::clone(view), virtual_addresses: addresses.map(|network| network.addr()).collect() }
 }
 
