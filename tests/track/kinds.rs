@@ -122,7 +122,7 @@ fn a_file_is_followed_as_it_is_written_replaced_and_removed() {
         node.becomes("able", 0, "there is no file");
         node.folder.write("number", "10\n");
         node.becomes("able", 20, "twice 10");
-        assert_eq!(node.router().priority, 220);
+        until("the priority follows", || node.router().priority == 220);
         node.folder.write("new", "-40");
         fs::rename(node.folder.path("new"), node.folder.path("number")).unwrap();
         node.becomes("able", -80, "twice -40");
