@@ -162,7 +162,13 @@ fn start(lab: &Arc<Lab>, identity: &Identity, kind: Kind, advert_ms: u64, rate: 
         lab,
         identity,
         pair,
-        Pace { rate, advert_interval, slack: Duration::from_millis(lyre::demo::fault::SLACK_MS), with_transfers: false, observe: OBSERVE },
+        Pace {
+            rate,
+            advert_interval,
+            slack: Duration::from_millis(lyre::demo::fault::SLACK_MS),
+            with_transfers: false,
+            observe: OBSERVE,
+        },
     )
 }
 
