@@ -2,6 +2,7 @@
 
 use super::{Finding, Probe};
 use lyre_vrrp::params::Time;
+use nix::errno::Errno;
 use nix::net::if_::InterfaceFlags;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket};
@@ -33,11 +34,14 @@ impl Link {
         let Some(changes) = &self.changes else { return false };
         let mut buffer = [0; 8192];
         let mut any = false;
-        // An overrun (ENOBUFS) is a change as well.
-        while !matches!(recv(changes.as_raw_fd(), &mut buffer, MsgFlags::empty()), Err(nix::errno::Errno::EAGAIN)) {
-            any = true;
+        loop {
+            match recv(changes.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                Ok(1..) => any = true,
+                Ok(0) | Err(Errno::EAGAIN) => return any,
+                // An overrun (ENOBUFS) is a change as well; what else there may be is left to the next look.
+                Err(_) => return true,
+            }
         }
-        any
     }
 
     fn look(&self) -> Option<Finding> {
