@@ -1,34 +1,24 @@
 //! From checked settings to what the VRRP speaker runs.
 
 use crate::config::settings::VirtualRouter;
-use crate::config::settings::vip::{self, Authentication as Typed, HmacMode};
-use lyre_vrrp::authentication::{Freshness, Key, Mode};
-use lyre_vrrp::link::VirtualMac;
+use crate::config::settings::vip::{self, Authentication as Typed};
+use lyre_vrrp::authentication::{Freshness, Key};
 use lyre_vrrp::machine::{Preempt, Settings};
-use lyre_vrrp::packet::{Checksum, ChecksumChoice, Dialect, Family, Password, Peer, Peers, Wire};
+use lyre_vrrp::packet::{Checksum, ChecksumChoice, Dialect, Family, Password, Wire};
 use lyre_vrrp::params::{Centis, Priority, Version, Vrid};
-use lyre_vrrp::runner::{Announcing, Authentication, Router, Speech};
+use lyre_vrrp::runner::{Authentication, Router, Speech};
 
 /// `None` if a value got here that the configuration reader should have refused.
 pub fn router(typed: &VirtualRouter) -> Option<Router> {
     let settings = settings(typed)?;
     let speech = speech(typed, settings.advert_interval)?;
-    let announcing = &typed.announcing;
     let router =
         Router::new(typed.name.clone(), typed.interface.clone(), settings, typed.addresses.clone(), typed.lease);
     Some(Router {
         speech,
         excluded: typed.excluded.clone(),
-        virtual_mac: typed
-            .virtual_mac
-            .as_ref()
-            .map(|mac| VirtualMac { interface: mac.interface.clone(), adverts_from_base: mac.adverts_from_base }),
-        announcing: Announcing {
-            after_take_over: announcing.after_take_over.clone(),
-            after_losing_advert: announcing.after_losing_advert.clone(),
-            refresh: announcing.refresh,
-            frames_per_second: announcing.frames_per_second,
-        },
+        virtual_mac: typed.virtual_mac.clone(),
+        announcing: typed.announcing.clone(),
         sync_group: typed.sync_group.clone(),
         ..router
     })
@@ -63,24 +53,11 @@ fn speech(typed: &VirtualRouter, interval: Centis) -> Option<Speech> {
         vip::Checksum::Pseudo => ChecksumChoice::Always(Checksum::Pseudo),
         vip::Checksum::Message => ChecksumChoice::Always(Checksum::Message),
     };
-    let dialect = Dialect { wire, peers: peers(&typed.peers), has_trailer: authentication.is_some() };
+    let dialect = Dialect { wire, peers: typed.peers.clone(), has_trailer: authentication.is_some() };
     Some(Speech { dialect, checksum, source: typed.source, authentication })
-}
-
-fn peers(typed: &vip::Peers) -> Peers {
-    let peer = |peer: &vip::Peer| Peer { address: peer.address, ttl: peer.ttl.clone() };
-    match typed {
-        vip::Peers::Multicast => Peers::Multicast,
-        vip::Peers::Unicast(peers) => Peers::Unicast(peers.iter().map(peer).collect()),
-    }
 }
 
 fn signing(typed: &vip::Hmac) -> Option<Authentication> {
     let keys: Option<Vec<Key>> = typed.keys.iter().map(|key| Key::new(key.id, key.secret.0.to_vec())).collect();
-    let mode = match typed.mode {
-        HmacMode::ReceiveOnly => Mode::ReceiveOnly,
-        HmacMode::Permissive => Mode::Permissive,
-        HmacMode::Enforce => Mode::Enforce,
-    };
-    Authentication::new(keys?, mode, typed.window.map_or(Freshness::Growth, |window| Freshness::Clock { window }))
+    Authentication::new(keys?, typed.mode, typed.window.map_or(Freshness::Growth, |window| Freshness::Clock { window }))
 }

@@ -3,8 +3,12 @@
 use super::Secret;
 use ipnet::IpNet;
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
 use std::time::Duration;
+
+pub use lyre_vrrp::authentication::Mode as HmacMode;
+pub use lyre_vrrp::link::VirtualMac;
+pub use lyre_vrrp::machine::Announcing;
+pub use lyre_vrrp::packet::{Peer, Peers};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct VirtualRouter {
@@ -43,20 +47,6 @@ impl VirtualRouter {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Peers {
-    Multicast,
-    /// Of the router's family, at least one.
-    Unicast(Vec<Peer>),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
-    pub address: IpAddr,
-    /// Accepted TTL or hop limit.
-    pub ttl: RangeInclusive<u8>,
-}
-
 /// Of version 3 over IPv4, the only one with two forms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checksum {
@@ -91,27 +81,19 @@ pub struct Key {
     pub secret: Secret,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HmacMode {
-    ReceiveOnly,
-    Permissive,
-    Enforce,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VirtualMac {
-    /// Name of the macvlan.
-    pub interface: Option<String>,
-    pub adverts_from_base: bool,
-}
-
-/// When a new Active announces its addresses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Announcing {
-    /// Counted from the take-over, rising.
-    pub after_take_over: Vec<Duration>,
-    /// Counted from a losing advert, rising.
-    pub after_losing_advert: Vec<Duration>,
-    pub refresh: Option<Duration>,
-    pub frames_per_second: u32,
+/// Why nobody can own this address.
+pub fn unusable(network: IpNet) -> Option<&'static str> {
+    let address = network.addr();
+    if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
+        return Some("cannot be a virtual address");
+    }
+    match network {
+        IpNet::V4(network) if network.prefix_len() < 31 && network.addr() == network.network() => {
+            Some("is the network itself")
+        }
+        IpNet::V4(network) if network.prefix_len() < 31 && network.addr() == network.broadcast() => {
+            Some("is the network's broadcast address")
+        }
+        _ => None,
+    }
 }

@@ -4,6 +4,7 @@ use crate::config::bundle::Interface;
 use crate::config::file::Item;
 use crate::config::findings::Place;
 use crate::config::read::Context;
+use crate::config::settings::vip::unusable;
 use ipnet::IpNet;
 use std::net::IpAddr;
 
@@ -70,23 +71,6 @@ fn parse_address(c: &mut Context, item: &Item, text: &str, interface: Option<&In
     };
     item.error(&mut c.f, format!("{text} has no prefix length"), hint);
     None
-}
-
-/// Why nobody can own this address.
-fn unusable(network: IpNet) -> Option<&'static str> {
-    let address = network.addr();
-    if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
-        return Some("cannot be a virtual address");
-    }
-    match network {
-        IpNet::V4(network) if network.prefix_len() < 31 && network.addr() == network.network() => {
-            Some("is the network itself")
-        }
-        IpNet::V4(network) if network.prefix_len() < 31 && network.addr() == network.broadcast() => {
-            Some("is the network's broadcast address")
-        }
-        _ => None,
-    }
 }
 
 /// A virtual address outside every network of its interface answers nobody there, unless somebody routes it here; who

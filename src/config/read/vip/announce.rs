@@ -10,14 +10,7 @@ const MOMENTS_MAX: usize = 32;
 const MOMENT_MAX: Duration = Duration::from_secs(600);
 
 pub(super) fn read(c: &mut Context, section: Option<Section>) -> Announcing {
-    let moments = |list: &[u64]| list.iter().copied().map(Duration::from_millis).collect::<Vec<_>>();
-    // Lost frames, the second that Linux ignores further changes, ports that were just coming up.
-    let default = Announcing {
-        after_take_over: moments(&[0, 50, 200, 1_100, 3_000, 8_000]),
-        after_losing_advert: moments(&[0, 1_100]),
-        refresh: Some(Duration::from_secs(60)),
-        frames_per_second: 1000,
-    };
+    let default = Announcing::default();
     let Some(mut section) = section else { return default };
     let take_over = section.optional("after_take_over").map(|item| list(c, &item));
     let losing = section.optional("after_losing_advert").map(|item| list(c, &item));

@@ -1,5 +1,6 @@
 //! `virtual_ipaddress` and `virtual_ipaddress_excluded`: one address a line, with options of ip-address(8).
 
+use crate::config::settings::vip::unusable;
 use crate::import::keepalived::error::Position;
 use crate::import::keepalived::findings::{Class, Findings};
 use crate::import::keepalived::tree::Statement;
@@ -80,21 +81,4 @@ fn noted(options: &[&str], interface: Option<&str>) -> Result<Vec<String>, Strin
         }
     }
     Ok(noted)
-}
-
-/// As `lyre check` has it.
-fn unusable(network: IpNet) -> Option<&'static str> {
-    let address = network.addr();
-    if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
-        return Some("cannot be a virtual address");
-    }
-    match network {
-        IpNet::V4(network) if network.prefix_len() < 31 && network.addr() == network.network() => {
-            Some("is the network itself")
-        }
-        IpNet::V4(network) if network.prefix_len() < 31 && network.addr() == network.broadcast() => {
-            Some("is the network's broadcast address")
-        }
-        _ => None,
-    }
 }
