@@ -1,16 +1,16 @@
 //! Streams from their first frame to their last: tunnels, trailers, interim answers, cuts, drains, backpressure.
 
-use crate::edge::{Edge, PATIENCE, on_each_driver as on_each_plain_driver};
+use crate::edge::{Edge, on_each_driver as on_each_plain_driver};
 use crate::h2::{certificate, on_each_driver, on_each_driver_with};
 use crate::h2_raw::*;
-use crate::origin::{Origin, Peer, ok};
+use crate::origin::{Origin, Peer, ok, settled};
 use base64::Engine as _;
 use lyre::serve::shared::Phase;
 use sha1::{Digest as _, Sha1};
 use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const WEBSOCKET: [(&str, &str); 6] = [
     (":method", "CONNECT"),
@@ -314,12 +314,7 @@ fn a_client_that_gives_no_window_stops_the_server_from_sending() {
         let mut raw = Raw::connect(edge);
         raw.get(1, "/big");
         assert_eq!(raw.outcome(1), Ok(200));
-        let mut last = u64::MAX;
-        let deadline = Instant::now() + PATIENCE;
-        while last != sent.load(Ordering::Relaxed) && Instant::now() < deadline {
-            last = sent.load(Ordering::Relaxed);
-            std::thread::sleep(Duration::from_millis(300));
-        }
+        let last = settled(&sent);
         // The window, a send buffer, a body buffer; the rest is what two kernel buffers hold.
         assert!(last > 0 && last < 32 << 20, "{last} bytes were taken from the server");
         raw.frame(RST_STREAM, 0, 1, &8u32.to_be_bytes());

@@ -3,8 +3,9 @@
 use crate::edge::{PATIENCE, field};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 pub struct Origin {
     pub address: SocketAddr,
@@ -246,4 +247,15 @@ pub fn ok(body: impl AsRef<[u8]>) -> Vec<u8> {
     let mut out = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
     out.extend_from_slice(body);
     out
+}
+
+/// What a count has come to once it stopped moving. That it will not move again can only be told by watching.
+pub fn settled(count: &AtomicU64) -> u64 {
+    let mut last = u64::MAX;
+    let deadline = Instant::now() + PATIENCE;
+    while last != count.load(Ordering::Relaxed) && Instant::now() < deadline {
+        last = count.load(Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    last
 }
