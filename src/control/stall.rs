@@ -1,6 +1,7 @@
 //! Why a core stands still: it hangs, or the machine gives it no CPU. Killing a starved worker would cost its
 //! connections and gain nothing.
 
+use crate::serve::executor::core_name;
 use nix::unistd::Pid;
 use std::fmt;
 use std::fs;
@@ -31,11 +32,11 @@ pub fn cause(before: Look, after: Look, between: Duration) -> Cause {
 impl Look {
     /// At the thread of `core` in process `pid`; `None` if there is none.
     pub fn take(pid: Pid, core: usize) -> Option<Look> {
-        let name = format!("core-{core}");
+        let name = core_name(core) + "-";
         let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
         let of = |file: &str, thread: &fs::DirEntry| fs::read_to_string(thread.path().join(file)).ok();
         let thread =
-            threads.into_iter().find(|thread| of("comm", thread).is_some_and(|comm| comm.trim_end() == name))?;
+            threads.into_iter().find(|thread| of("comm", thread).is_some_and(|comm| comm.starts_with(&name)))?;
         Some(Look { state: state(&of("stat", &thread)?)?, ran: ran(&of("schedstat", &thread)?)? })
     }
 }
@@ -59,6 +60,8 @@ impl fmt::Display for Look {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::executor::builder;
+    use glommio::Placement;
 
     const HALF: Duration = Duration::from_millis(250);
 
@@ -88,18 +91,19 @@ mod tests {
     }
 
     #[test]
-    fn a_spinning_thread_is_seen_to_run() {
+    fn a_spinning_core_is_found_by_the_name_executors_give_it_and_seen_to_run() {
         let (end, ended) = std::sync::mpsc::channel::<()>();
-        let spin = move || while ended.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {};
-        let thread = std::thread::Builder::new().name("core-4711".to_owned()).spawn(spin).unwrap();
-        let look = || Look::take(Pid::this(), 4711);
+        let spin = move || async move { while ended.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {} };
+        let core = builder(Placement::Unbound, &core_name(471)).spawn(spin).unwrap();
+        let look = || Look::take(Pid::this(), 471);
         let deadline = std::time::Instant::now() + Duration::from_secs(10);
         let has_run = || look().is_some_and(|look| look.state == 'R' && look.ran > Duration::from_millis(1));
         while !has_run() {
             assert!(std::time::Instant::now() < deadline, "{:?}", look());
         }
+        assert_eq!(Look::take(Pid::this(), 47), None, "another core's name begins like it");
         drop(end);
-        thread.join().unwrap();
+        core.join().unwrap();
         assert_eq!(look(), None);
     }
 }

@@ -49,7 +49,12 @@ pub struct Seat {
 
 /// Starts a data executor.
 pub fn spawn(seat: Seat) -> Result<ExecutorJoinHandle<()>, GlommioError<()>> {
-    builder(seat.placement.clone(), &format!("core-{}", seat.index)).spawn(move || run(seat))
+    builder(seat.placement.clone(), &core_name(seat.index)).spawn(move || run(seat))
+}
+
+/// Of a data executor. glommio puts a dash and a number of its own behind it to name the thread.
+pub fn core_name(index: usize) -> String {
+    format!("core-{index}")
 }
 
 /// An executor for sockets only: the smallest rings and no DMA memory to speak of.

@@ -1,6 +1,7 @@
 //! How a driver loop with nothing to do waits: in its own kernel object, never through glommio.
 //!
-//! Sleeping and waking through glommio costs about eight system calls, a wait in the ring or in epoll one. The price:
+//! Sleeping and waking through glommio costs eight system calls (`strace -c` of an idle core: 3,096 for 387 sleeps), a wait
+//! in the ring or in epoll one. The price:
 //! glommio's timers and wakes from other threads, which it looks for between tasks, come at most [`LONG_NAP`] and one
 //! preempt timer late. Nothing on a data path waits for either.
 

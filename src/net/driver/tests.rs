@@ -414,7 +414,7 @@ fn wakes_from_sleep_for_traffic_and_for_operations_of_other_tasks() {
         });
         assert_eq!(&*near.recv().await.unwrap(), b"wake");
         let mut far = writer.join().unwrap();
-        // This task is woken by a glommio timer while the driver's loop sleeps.
+        // A glommio timer wakes this task between two naps of the driver's loop.
         glommio::timer::sleep(Duration::from_millis(20)).await;
         let start = Instant::now();
         near.send(b"back".to_vec()).await.0.unwrap();
