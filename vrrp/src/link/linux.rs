@@ -3,6 +3,7 @@
 //! Knows nothing of Active and Backup. The crate's `unsafe` lives in the files below this one.
 
 pub mod clock;
+mod eavesdrop;
 mod frame;
 mod macvlan;
 pub mod netlink;
@@ -15,10 +16,11 @@ use crate::announce::Mac;
 use crate::link::{Change, Datagram, Link, LinkError, Overheard, Survey, VirtualMac};
 use crate::packet::Family;
 use crate::params::Vrid;
+use eavesdrop::{Eavesdrop, Target};
 use ipnet::IpNet;
 use macvlan::{Macvlan, narrowed};
 use netlink::{Assigned, Holding, Interface, Netlink};
-use renewal::{Renewal, Target};
+use renewal::Renewal;
 use sockets::{AdvertReceiver, AdvertSender, FrameSender};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
@@ -62,6 +64,7 @@ pub struct LinuxLink {
     at: Attachment,
     netlink: Netlink,
     renewal: Renewal,
+    eavesdrop: Eavesdrop,
     macvlan: Option<Macvlan>,
     /// Where the addresses live: the interface or the macvlan above it. Of the last survey; addresses can be dropped
     /// from an interface that is down.
@@ -96,9 +99,10 @@ impl LinuxLink {
         let failed = |operation| move |cause: io::Error| (operation, cause);
         let opened = Netlink::open().map_err(failed("open netlink")).and_then(|netlink| {
             let renewal = Renewal::start(at.renewal_priority).map_err(failed("start the thread that renews leases"))?;
-            Ok((netlink, renewal))
+            let eavesdrop = Eavesdrop::start().map_err(failed("start the thread that looks at the wire"))?;
+            Ok((netlink, renewal, eavesdrop))
         });
-        let (netlink, renewal) =
+        let (netlink, renewal, eavesdrop) =
             opened.map_err(|(operation, cause)| LinkError::new(operation, &at.interface, cause))?;
         let macvlan = at.virtual_mac.as_ref().map(|of| Macvlan::new(of, at.vrid, at.family, &at.addresses));
         let holdings = Vec::with_capacity(at.addresses.len());
@@ -106,6 +110,7 @@ impl LinuxLink {
             at,
             netlink,
             renewal,
+            eavesdrop,
             macvlan,
             index: None,
             is_holding: false,
@@ -360,11 +365,11 @@ impl Link for LinuxLink {
             vrid: self.at.vrid,
             own: sockets.source,
         });
-        self.renewal.overhear(target);
+        self.eavesdrop.aim(target);
     }
 
     fn overheard(&mut self) -> Option<Overheard> {
-        self.renewal.overheard()
+        self.eavesdrop.seen()
     }
 
     fn close(&mut self) {

@@ -1,19 +1,16 @@
-//! Renews the addresses' lease on a thread of its own, and does what else need not be done at once.
+//! Renews the addresses' lease on a thread of its own.
 //!
 //! The kernel changes addresses under one lock for the whole machine, which somebody who deletes a hundred interfaces
 //! holds for milliseconds. A renewal has a second to spare, an advert has not, so the advert's thread does not wait
 //! for it. Only when it wants to add or remove the addresses itself, it waits for a renewal that is under way: that
 //! one must not bring back what has just been removed.
+//!
+//! Nothing else that waits for the kernel is done here while addresses are held: a second too long, and they are gone.
 
 use super::macvlan::Macvlan;
 use super::netlink::{Holding, Netlink};
 use super::realtime;
-use super::taps::Tap;
-use crate::link::Overheard;
-use crate::packet::Family;
-use crate::params::Vrid;
 use std::io;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
@@ -34,24 +31,6 @@ pub(super) struct Plan {
     pub(super) lease: Duration,
 }
 
-/// What to overhear.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Target {
-    pub(super) index: u32,
-    pub(super) family: Family,
-    pub(super) vrid: Vrid,
-    pub(super) own: IpAddr,
-}
-
-/// A look at the wire: ordered by the near end, which only ever tries the lock.
-#[derive(Default)]
-struct Look {
-    target: Option<Target>,
-    tap: Option<(Target, Tap)>,
-    /// Of the last ended look.
-    seen: Option<Overheard>,
-}
-
 /// Addresses renewed without a chance for the near end to step in.
 const SLICE: usize = 32;
 
@@ -61,7 +40,6 @@ struct Shared {
     plan: Mutex<Plan>,
     /// Who wants the plan; a renewal stops for it between two slices.
     is_wanted: AtomicU32,
-    look: Mutex<Look>,
     macvlan: Mutex<Option<Macvlan>>,
     is_due: AtomicBool,
     is_over: AtomicBool,
@@ -113,20 +91,6 @@ impl Renewal {
         plan
     }
 
-    /// Begins a look at this target, or ends the one under way. Not done if the other end is busy with it.
-    pub(super) fn overhear(&self, target: Option<Target>) {
-        let Ok(mut look) = self.shared.look.try_lock() else { return };
-        look.target = target;
-        look.seen = None;
-        drop(look);
-        self.thread.unpark();
-    }
-
-    /// What the last ended look saw, once.
-    pub(super) fn overheard(&self) -> Option<Overheard> {
-        self.shared.look.try_lock().ok()?.seen.take()
-    }
-
     /// The far end removes it before it ends.
     pub(super) fn remove_at_end(&self, macvlan: Macvlan) {
         *lock(&self.shared.macvlan) = Some(macvlan);
@@ -143,7 +107,6 @@ impl Drop for Renewal {
 impl Shared {
     fn serve(&self, netlink: &mut Netlink) {
         while !self.is_over.load(Ordering::Acquire) {
-            self.look();
             if self.is_due.swap(false, Ordering::AcqRel) {
                 let code = self.renew(netlink).err().and_then(|error| error.raw_os_error()).unwrap_or(0);
                 self.outcome.store(code, Ordering::Release);
@@ -172,28 +135,6 @@ impl Shared {
             }
             done += slice.len();
             outcome = outcome.and(netlink.hold_addresses(index, &slice, plan.lease));
-        }
-    }
-
-    /// Opens and closes the tap as ordered. Closing waits for the kernel to let go of the socket, which is why it is
-    /// not done where adverts are sent.
-    fn look(&self) {
-        let mut look = lock(&self.look);
-        if look.tap.as_ref().map(|(target, _)| *target) == look.target {
-            return;
-        }
-        if let Some((target, tap)) = look.tap.take() {
-            look.seen = Some(tap.count(target.vrid, target.own));
-            drop(look);
-            drop(tap);
-            look = lock(&self.look);
-        }
-        if let Some(target) = look.target {
-            // Without a tap there is nothing to tell.
-            look.tap = Tap::open(target.index, target.family).ok().map(|tap| (target, tap));
-            if look.tap.is_none() {
-                look.target = None;
-            }
         }
     }
 }
