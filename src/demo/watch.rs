@@ -1,14 +1,22 @@
-//! Who holds the virtual address, seen from outside: the addresses on each node's interface, read a hundred times a
-//! second. Works for any contender.
+//! Who holds the virtual address, seen from outside, for any contender: what the kernel says of each node's interface.
+//!
+//! Listened to, not asked for: a question takes the kernel's configuration lock, and a watcher that loses the processor
+//! meanwhile holds up every take-over it is there to measure.
 
 use crate::demo::lab::{Host, VIRTUAL_V4};
+use lyre_vrrp::link::Change;
+use lyre_vrrp::link::linux::clock::{now, readable, wait};
+use lyre_vrrp::link::linux::netlink::Monitor;
 use nix::ifaddrs::getifaddrs;
+use nix::net::if_::if_nametoindex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const INTERFACE: &str = "eth0";
+
+const STOP_WITHIN: Duration = Duration::from_millis(50);
 
 /// Running watchers, one per node; ends when dropped.
 pub struct Watch {
@@ -72,23 +80,49 @@ impl Watch {
 impl Shared {
     fn look(&self, node: usize) {
         let Some(slot) = self.holds.get(node) else { return };
-        while !self.stop.load(Ordering::Relaxed) {
-            let holds = getifaddrs().is_ok_and(|mut all| {
-                // On the loopback interface it only lets old connections finish: nobody is told to come here.
-                all.any(|entry| {
-                    entry.interface_name == "eth0"
-                        && entry.address.and_then(|address| address.as_sockaddr_in().map(|v4| v4.ip()))
-                            == Some(VIRTUAL_V4)
-                })
-            });
-            if holds && !slot.swap(holds, Ordering::Relaxed) {
-                *self.last_taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-                self.taken.fetch_add(1, Ordering::Relaxed);
-            }
-            slot.store(holds, Ordering::Relaxed);
-            thread::sleep(LOOK_EVERY);
+        if self.follow(slot).is_err() {
+            slot.store(false, Ordering::Relaxed);
         }
     }
+
+    fn follow(&self, slot: &AtomicBool) -> std::io::Result<()> {
+        let mut monitor = Monitor::open()?;
+        let interface = if_nametoindex(INTERFACE)?;
+        self.note(slot, is_assigned());
+        while !self.stop.load(Ordering::Relaxed) {
+            wait(&mut [readable(monitor.descriptor())], Some(now().plus(STOP_WITHIN)))?;
+            let mut news = Vec::new();
+            monitor.drain(|change| news.push(change))?;
+            for change in news {
+                match change {
+                    // On the loopback interface it only lets old connections finish: nobody is told to come here.
+                    Change::Address { index, address, is_removed } if index == interface && address == VIRTUAL_V4 => {
+                        self.note(slot, !is_removed);
+                    }
+                    Change::Unknown => self.note(slot, is_assigned()),
+                    Change::Address { .. } | Change::Link { .. } => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&self, slot: &AtomicBool, holds: bool) {
+        if holds && !slot.swap(holds, Ordering::Relaxed) {
+            *self.last_taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            self.taken.fetch_add(1, Ordering::Relaxed);
+        }
+        slot.store(holds, Ordering::Relaxed);
+    }
+}
+
+fn is_assigned() -> bool {
+    getifaddrs().is_ok_and(|mut all| {
+        all.any(|entry| {
+            entry.interface_name == INTERFACE
+                && entry.address.and_then(|address| address.as_sockaddr_in().map(|v4| v4.ip())) == Some(VIRTUAL_V4)
+        })
+    })
 }
 
 impl Drop for Watch {
