@@ -83,10 +83,11 @@ impl Backup {
         self.awaits_consent = false;
     }
 
-    /// After a sleep: silence counts only from `now` on, for one interval at least. The receive queue may have
-    /// overflowed and kept the oldest adverts only.
+    /// After a sleep: silence counts only from `now` on. The receive queue may have overflowed and kept the oldest
+    /// adverts only. For two intervals, because an Active that slept with us (one paused machine under both) listens for
+    /// one before it speaks: it must be heard, or both of us would race for the address.
     pub(super) fn listen_on(&mut self, now: Time) {
-        self.not_before = now.plus(self.interval.duration());
+        self.not_before = now.plus(self.interval.duration() * 2);
         self.has_listened = true;
     }
 
