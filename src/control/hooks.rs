@@ -30,6 +30,8 @@ pub struct Hooks {
     routers: Vec<Router>,
     runner: Runner,
     contested: BTreeMap<String, Time>,
+    /// What was last told of each sync group.
+    groups: BTreeMap<String, Announced>,
     /// The process is about to end: whatever is not Active any more has stopped.
     is_ending: bool,
 }
@@ -42,6 +44,7 @@ impl Hooks {
             routers: Vec::new(),
             runner: Runner::start()?,
             contested: BTreeMap::new(),
+            groups: BTreeMap::new(),
             is_ending: false,
         };
         hooks.reload(settings);
@@ -110,23 +113,42 @@ impl Hooks {
         self.tell(index, told);
     }
 
-    /// The script of the state first, then the general one, then the FIFO: keepalived's order.
     fn tell(&mut self, index: usize, told: Told) {
         let Some(router) = self.routers.get(index) else { return };
-        let (name, words) = (router.name.clone(), router.words(told));
+        let (words, about, group) = (router.words(told), vec![router.router.clone()], router.group.clone());
+        self.send(told.state, &words, &about);
+        if let Some(group) = group {
+            self.tell_group(&group);
+        }
+    }
+
+    /// What its members make of a group, if that is news.
+    fn tell_group(&mut self, group: &str) {
+        let members: Vec<&Router> =
+            self.routers.iter().filter(|router| router.group.as_deref() == Some(group)).collect();
+        let Some(state) = state::of_group(members.iter().map(|member| member.told())) else { return };
+        let about: Vec<String> = members.iter().map(|member| member.router.clone()).collect();
+        if self.groups.insert(group.to_owned(), state) != Some(state) {
+            self.send(state, &state::group_words(group, state), &about);
+        }
+    }
+
+    /// The script of the state first, then the general one, then the FIFO: keepalived's order.
+    fn send(&mut self, state: Announced, words: &[String; 4], about: &[String]) {
+        let [kind, name, word, priority] = words;
         for (hook, fifo) in self.hooks.iter().zip(&mut self.fifos) {
-            if !hook.routers.contains(&router.router) {
+            if !hook.routers.iter().any(|router| about.contains(router)) {
                 continue;
             }
-            if let Some(command) = script_for(hook, told.state) {
-                self.runner.run(Job::new(hook, command, Vec::new(), &name));
+            // Scripts of one state get no arguments, so they cannot tell a group from its members.
+            if let Some(command) = script_for(hook, state).filter(|_| kind == state::INSTANCE) {
+                self.runner.run(Job::new(hook, command, Vec::new(), name));
             }
             if let Some(command) = &hook.any {
-                self.runner.run(Job::new(hook, command, words.to_vec(), &name));
+                self.runner.run(Job::new(hook, command, words.to_vec(), name));
             }
             if let Some(fifo) = fifo {
-                let [kind, name, state, priority] = &words;
-                fifo.write(&format!("{kind} \"{name}\" {state} {priority}\n"));
+                fifo.write(&format!("{kind} \"{name}\" {word} {priority}\n"));
             }
         }
     }

@@ -35,6 +35,8 @@ pub struct Router {
     pub router: String,
     /// For scripts: `vip1`, with the family only where there are two.
     pub name: String,
+    /// Routers of a sync group are told of together, too.
+    pub group: Option<String>,
     base: u8,
     ability: Ability,
     state: State,
@@ -48,6 +50,7 @@ pub fn routers(settings: &Settings, before: Vec<Router>) -> Vec<Router> {
         let fresh = Router {
             router: router.name.clone(),
             name: name(router, &settings.routers),
+            group: None, // sync groups are not configurable yet
             base: router.priority,
             ability: Ability::default(),
             state: State::Initialize,
@@ -55,7 +58,7 @@ pub fn routers(settings: &Settings, before: Vec<Router>) -> Vec<Router> {
             told: None,
         };
         match before.iter().find(|known| known.router == router.name) {
-            Some(known) => Router { name: fresh.name, base: fresh.base, ..known.clone() },
+            Some(known) => Router { name: fresh.name, group: fresh.group, base: fresh.base, ..known.clone() },
             None => fresh,
         }
     };
@@ -97,14 +100,12 @@ impl Router {
 
     /// The four arguments.
     pub fn words(&self, told: Told) -> [String; 4] {
-        let state = match told.state {
-            Announced::Master => "MASTER",
-            Announced::Backup => "BACKUP",
-            Announced::Fault => "FAULT",
-            Announced::Stop => "STOP",
-            Announced::Contested => "MASTER_RX_LOWER_PRI",
-        };
-        ["INSTANCE".to_owned(), self.name.clone(), state.to_owned(), told.priority.to_string()]
+        [INSTANCE.to_owned(), self.name.clone(), word(told.state).to_owned(), told.priority.to_string()]
+    }
+
+    /// What was last told of it.
+    pub fn told(&self) -> Option<Announced> {
+        self.told
     }
 
     fn news(&mut self) -> Option<Told> {
@@ -123,6 +124,38 @@ impl Router {
     }
 }
 
+pub const INSTANCE: &str = "INSTANCE";
+
+/// A group has no priority; keepalived says 0.
+pub fn group_words(group: &str, state: Announced) -> [String; 4] {
+    ["GROUP".to_owned(), group.to_owned(), word(state).to_owned(), "0".to_owned()]
+}
+
+fn word(state: Announced) -> &'static str {
+    match state {
+        Announced::Master => "MASTER",
+        Announced::Backup => "BACKUP",
+        Announced::Fault => "FAULT",
+        Announced::Stop => "STOP",
+        Announced::Contested => "MASTER_RX_LOWER_PRI",
+    }
+}
+
+/// Of what was last told of each member: one in fault is a fault of all, and the group is Master or has stopped when
+/// all have. `None` while a member has told nothing, and while some have stopped.
+pub fn of_group(members: impl Iterator<Item = Option<Announced>>) -> Option<Announced> {
+    let members: Vec<Announced> = members.collect::<Option<_>>()?;
+    let all = |state| members.iter().all(|member| *member == state);
+    match () {
+        () if members.is_empty() => None,
+        () if all(Announced::Stop) => Some(Announced::Stop),
+        () if members.contains(&Announced::Stop) => None,
+        () if members.contains(&Announced::Fault) => Some(Announced::Fault),
+        () if all(Announced::Master) => Some(Announced::Master),
+        () => Some(Announced::Backup),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,6 +164,7 @@ mod tests {
         Router {
             router: "vip1-v4".to_owned(),
             name: "vip1".to_owned(),
+            group: None,
             base: 200,
             ability: Ability::default(),
             state: State::Initialize,
@@ -190,5 +224,27 @@ mod tests {
     fn words_are_keepaliveds() {
         let told = Told { state: Announced::Contested, priority: 7 };
         assert_eq!(router().words(told), ["INSTANCE", "vip1", "MASTER_RX_LOWER_PRI", "7"]);
+    }
+
+    #[test]
+    fn a_group_is_what_its_members_are_together() {
+        use Announced::{Backup, Fault, Master, Stop};
+        #[rustfmt::skip]
+        let rows = [
+            ([Some(Backup), None],         None),
+            ([Some(Backup), Some(Backup)], Some(Backup)),
+            ([Some(Master), Some(Backup)], Some(Backup)),
+            ([Some(Master), Some(Master)], Some(Master)),
+            ([Some(Fault),  Some(Master)], Some(Fault)),
+            ([Some(Fault),  Some(Backup)], Some(Fault)),
+            ([Some(Stop),   Some(Backup)], None),
+            ([Some(Stop),   Some(Fault)],  None),
+            ([Some(Stop),   Some(Stop)],   Some(Stop)),
+        ];
+        for (members, group) in rows {
+            assert_eq!(of_group(members.into_iter()), group, "{members:?}");
+            assert_eq!(of_group(members.into_iter().rev()), group, "{members:?}");
+        }
+        assert_eq!(group_words("G1", Master), ["GROUP", "G1", "MASTER", "0"]);
     }
 }
