@@ -99,8 +99,7 @@ pub struct Command {
 /// Who is told of changes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hook {
-    /// Names of virtual routers.
-    pub routers: Vec<String>,
+    pub about: About,
     pub any: Option<Command>,
     pub active: Option<Command>,
     pub backup: Option<Command>,
@@ -108,8 +107,20 @@ pub struct Hook {
     pub stop: Option<Command>,
     pub contested: Option<Command>,
     pub fifo: Option<PathBuf>,
+    /// The FIFO gets a line for each change of a priority, too.
+    pub has_priority_changes: bool,
     pub user: Option<String>,
     pub timeout: Duration,
+}
+
+/// What somebody is told about. Scripts hear of routers or of sync groups, not of both, because those of one state get no
+/// arguments and could not tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum About {
+    /// Every router; the FIFO also hears of every sync group.
+    All,
+    Routers(Vec<String>),
+    Groups(Vec<String>),
 }
 
 impl TrackerKind {

@@ -6,6 +6,8 @@
 //! | Backup | yes | BACKUP |
 //! | Backup | no | FAULT |
 //! | Initialize | | FAULT; at the end STOP |
+//!
+//! A fault of one member of a sync group is one of all: a Backup whose group has one tells FAULT, too.
 
 use super::moved;
 use crate::config::settings::{Settings, VirtualRouter};
@@ -41,6 +43,7 @@ pub struct Router {
     ability: Ability,
     state: State,
     has_started: bool,
+    has_faulty_group: bool,
     told: Option<Announced>,
 }
 
@@ -50,11 +53,12 @@ pub fn routers(settings: &Settings, before: Vec<Router>) -> Vec<Router> {
         let fresh = Router {
             router: router.name.clone(),
             name: name(router, &settings.routers),
-            group: None, // sync groups are not configurable yet
+            group: router.sync_group.clone(),
             base: router.priority,
             ability: Ability::default(),
             state: State::Initialize,
             has_started: false,
+            has_faulty_group: false,
             told: None,
         };
         match before.iter().find(|known| known.router == router.name) {
@@ -98,6 +102,20 @@ impl Router {
         moved(self.base, self.ability.weight)
     }
 
+    /// The line of keepalived's `notify_priority_changes`; none before there is a state, and in fault.
+    pub fn priority_words(&self) -> Option<[String; 4]> {
+        let word = match self.told {
+            Some(Announced::Master) => "MASTER_PRIORITY",
+            Some(Announced::Backup) => "BACKUP_PRIORITY",
+            Some(Announced::Fault | Announced::Stop | Announced::Contested) | None => return None,
+        };
+        Some([INSTANCE.to_owned(), self.name.clone(), word.to_owned(), self.priority().to_string()])
+    }
+
+    fn is_faulty(&self) -> bool {
+        self.has_started && (self.state == State::Initialize || self.ability.health == Health::Unable)
+    }
+
     /// The four arguments.
     pub fn words(&self, told: Told) -> [String; 4] {
         [INSTANCE.to_owned(), self.name.clone(), word(told.state).to_owned(), told.priority.to_string()]
@@ -109,10 +127,10 @@ impl Router {
     }
 
     fn news(&mut self) -> Option<Told> {
-        self.tell(match (self.state, self.ability.health) {
-            (State::Active, _) => Announced::Master,
-            (State::Backup, Health::Able | Health::Degraded) => Announced::Backup,
-            (State::Backup, Health::Unable) | (State::Initialize, _) => Announced::Fault,
+        self.tell(match self.state {
+            State::Active => Announced::Master,
+            State::Backup if !self.is_faulty() && !self.has_faulty_group => Announced::Backup,
+            State::Backup | State::Initialize => Announced::Fault,
         })
     }
 
@@ -141,8 +159,22 @@ fn word(state: Announced) -> &'static str {
     }
 }
 
+/// Tells the members of a group whether one of them is at fault: what they have to say to that, with their places.
+pub fn spread_fault(routers: &mut [Router], group: &str) -> Vec<(usize, Told)> {
+    let is_member = |router: &Router| router.group.as_deref() == Some(group);
+    let is_faulty = routers.iter().any(|router| is_member(router) && router.is_faulty());
+    let mut news = Vec::new();
+    for (index, router) in routers.iter_mut().enumerate().filter(|(_, router)| is_member(router)) {
+        router.has_faulty_group = is_faulty;
+        if router.has_started && router.told != Some(Announced::Stop) {
+            news.extend(router.news().map(|told| (index, told)));
+        }
+    }
+    news
+}
+
 /// Of what was last told of each member: one in fault is a fault of all, and the group is Master or has stopped when
-/// all have. `None` while a member has told nothing, and while some have stopped.
+/// all have. `None` on the way: while a member has told nothing, and while only some are Master or have stopped.
 pub fn of_group(members: impl Iterator<Item = Option<Announced>>) -> Option<Announced> {
     let members: Vec<Announced> = members.collect::<Option<_>>()?;
     let all = |state| members.iter().all(|member| *member == state);
@@ -150,8 +182,9 @@ pub fn of_group(members: impl Iterator<Item = Option<Announced>>) -> Option<Anno
         () if members.is_empty() => None,
         () if all(Announced::Stop) => Some(Announced::Stop),
         () if members.contains(&Announced::Stop) => None,
-        () if members.contains(&Announced::Fault) => Some(Announced::Fault),
         () if all(Announced::Master) => Some(Announced::Master),
+        () if members.contains(&Announced::Master) => None,
+        () if members.contains(&Announced::Fault) => Some(Announced::Fault),
         () => Some(Announced::Backup),
     }
 }
@@ -169,6 +202,7 @@ mod tests {
             ability: Ability::default(),
             state: State::Initialize,
             has_started: false,
+            has_faulty_group: false,
             told: None,
         }
     }
@@ -233,9 +267,9 @@ mod tests {
         let rows = [
             ([Some(Backup), None],         None),
             ([Some(Backup), Some(Backup)], Some(Backup)),
-            ([Some(Master), Some(Backup)], Some(Backup)),
+            ([Some(Master), Some(Backup)], None),
             ([Some(Master), Some(Master)], Some(Master)),
-            ([Some(Fault),  Some(Master)], Some(Fault)),
+            ([Some(Fault),  Some(Master)], None),
             ([Some(Fault),  Some(Backup)], Some(Fault)),
             ([Some(Stop),   Some(Backup)], None),
             ([Some(Stop),   Some(Fault)],  None),

@@ -153,6 +153,7 @@ pub(super) fn read(
                 instance.virtual_mac.get_or_insert_default().adverts_from_base = true;
                 findings.mapped(statement, "vip.virtual_mac.adverts_from_base");
             }
+            "notify_priority_changes" => {} // with the FIFO, later
             _ if instance.garp.read(findings, statement) => {}
             _ if hooks::read(findings, hook, statement) => {}
             _ if trackers::read(findings, trackers, statement, &[index], instance.interface.as_deref()) => {}
