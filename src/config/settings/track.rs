@@ -1,5 +1,6 @@
 //! What `[[track]]` and `[[notify]]` amount to.
 
+use rustls_pki_types::ServerName;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -71,6 +72,26 @@ pub struct HttpCheck {
     /// The Host field.
     pub host: String,
     pub status: RangeInclusive<u16>,
+    /// For `https`.
+    pub tls: Option<TlsCheck>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsCheck {
+    /// Whom the certificate must be for.
+    pub name: ServerName<'static>,
+    pub trust: TlsTrust,
+}
+
+/// Who may have issued the certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlsTrust {
+    /// Whom this host trusts.
+    System,
+    /// PEM.
+    Roots(Vec<u8>),
+    /// It is not checked at all.
+    Nobody,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
