@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 use wire::keepalived::Keepalived;
+use wire::tap::{Frame, Tap};
 use wire::{Lan, Node, eventually, is_installed, on_a_lan};
 
 const LYRE: &str = env!("CARGO_BIN_EXE_lyre");
@@ -31,6 +32,22 @@ struct Lyre {
 impl Lyre {
     /// `vip` are further lines of its `[[vip]]`.
     fn start(node: &Node, addresses: &str, vip: &str) -> Lyre {
+        let lyre = Lyre::prepare(node);
+        lyre.configure(addresses, vip);
+        lyre.run(node)
+    }
+
+    /// Not in a cluster: the other node is keepalived.
+    fn start_alone(node: &Node, vip: &str) -> Lyre {
+        let lyre = Lyre::prepare(node);
+        let text = format!(
+            "admin.socket = \"lyre.sock\"\nworker.cores = 1\n[[vip]]\ninterface = \"eth0\"\nvrid = 51\n{vip}\n"
+        );
+        fs::write(lyre.directory.join("lyre.toml"), text).unwrap();
+        lyre.run(node)
+    }
+
+    fn prepare(node: &Node) -> Lyre {
         let directory = std::env::temp_dir().join(format!("lyre-vrrp-{}-{}", std::process::id(), node.number));
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).unwrap();
@@ -43,9 +60,7 @@ impl Lyre {
         secret("one.key", &"1".repeat(32));
         secret("two.key", &"2".repeat(32));
         secret("password", "secret\n");
-        let lyre = Lyre { child: Command::new("true").spawn().unwrap(), directory };
-        lyre.configure(addresses, vip);
-        lyre.run(node)
+        Lyre { child: Command::new("true").spawn().unwrap(), directory }
     }
 
     fn configure(&self, addresses: &str, vip: &str) {
@@ -251,4 +266,133 @@ fn two_lyres_sign_and_a_reload_on_both_moves_nothing() {
         let dropped = |lyre: &Lyre| lyre.routers().iter().map(|r| r.counters.drops["authentication"]).min();
         eventually("unknown keys are refused", LIMIT, || dropped(&second).is_some_and(|count| count > 0));
     });
+}
+
+#[test]
+fn an_owner_lends_its_own_address_and_never_loses_it() {
+    let name = "an_owner_lends_its_own_address_and_never_loses_it";
+    if is_installed("keepalived", name) {
+        on_a_lan(name, |lan| {
+            let (here, there) = (lan.node(1), lan.node(2));
+            let own = "10.77.0.1";
+            // Adverts come from the owner's only address, which keepalived has while it stands in for it.
+            there.set("ipv4/conf/eth0/accept_local", "1");
+            let is_untouched = || here.ip(&format!("-o address show to {own}")).contains("valid_lft forever");
+            let mut peer = Keepalived::start(&there, 200, Duration::from_millis(100), &["10.77.0.1/24"], "");
+            eventually("keepalived stands in for the owner", LIMIT, || there.has(own));
+
+            let mut lyre = Lyre::start_alone(&here, "addresses = [\"10.77.0.1/24\"]\npriority = 255");
+            lyre.becomes("active");
+            eventually("keepalived yields to the owner", LIMIT, || !there.has(own));
+            let sent = |lyre: &Lyre| lyre.routers().iter().map(|router| router.counters.adverts_sent).sum::<u64>();
+            // Longer than a lease, which is 2 s: 25 adverts.
+            eventually("it stays Active", LIMIT, || sent(&lyre) > 30);
+            assert!(is_untouched(), "{}", here.ip("address show dev eth0"));
+
+            // It cannot give away what is not Lyre's to give.
+            let _ = lyre.order(&["failover"]);
+            assert!(lyre.is("active") && !there.has(own) && is_untouched(), "{:?}", lyre.routers());
+
+            here.cut_cable();
+            eventually("keepalived takes over", LIMIT, || there.has(own));
+            here.mend_cable();
+            eventually("the owner has it back", LIMIT, || lyre.is("active") && !there.has(own));
+            assert!(is_untouched(), "{}", here.ip("address show dev eth0"));
+
+            lyre.stop();
+            assert!(is_untouched(), "{}", here.ip("address show dev eth0"));
+            eventually("keepalived was told", LIMIT, || there.has(own));
+            peer.stop();
+        });
+    }
+}
+
+/// Each form of `[[vip]]` that changes what is on the wire beside the addresses themselves.
+#[test]
+fn excluded_addresses_beside_keepalived() {
+    let name = "excluded_addresses_beside_keepalived";
+    if is_installed("keepalived", name) {
+        on_a_lan(name, |lan| {
+            let extra = "virtual_ipaddress_excluded {\n 10.77.0.150/24\n fd77::150/64\n }";
+            let vip = "excluded_addresses = [\"10.77.0.150/24\", \"fd77::150/64\"]";
+            let addresses = ["10.77.0.100/24"];
+            both_roles(lan, &addresses, vip, Duration::from_millis(100), extra);
+            // And they go where the others go.
+            let (here, there) = (lan.node(3), lan.node(4));
+            let has = |node: &Node| ["10.77.0.100", "10.77.0.150", "fd77::150"].map(|address| node.has(address));
+            let mut lyre =
+                Lyre::start_alone(&here, &format!("addresses = [\"10.77.0.100/24\"]\npriority = 254\n{vip}"));
+            lyre.becomes("active");
+            let _peer = Keepalived::start(&there, 200, Duration::from_millis(100), &addresses, extra);
+            eventually("Lyre holds all", LIMIT, || has(&here) == [true; 3] && has(&there) == [false; 3]);
+            let sent = |lyre: &Lyre| lyre.routers().iter().map(|router| router.counters.adverts_sent).sum::<u64>();
+            let before = sent(&lyre);
+            eventually("keepalived accepts its adverts", LIMIT, || sent(&lyre) > before + 5);
+            assert_eq!((has(&here), has(&there)), ([true; 3], [false; 3]));
+            lyre.stop();
+            eventually("keepalived holds all", LIMIT, || has(&here) == [false; 3] && has(&there) == [true; 3]);
+        });
+    }
+}
+
+#[test]
+fn a_virtual_mac_beside_keepalived() {
+    let name = "a_virtual_mac_beside_keepalived";
+    if is_installed("keepalived", name) {
+        on_a_lan(name, |lan| {
+            let (here, there, client) = (lan.node(1), lan.node(2), lan.node(3));
+            let reaches = || {
+                let ping = client.spawn(Command::new("ping").args(["-c1", "-W1", V4]).stdout(Stdio::null()));
+                ping.wait_with_output().is_ok_and(|output| output.status.success())
+            };
+            let is_virtual = || reaches() && client.neighbour(V4).as_deref() == Some("00:00:5e:00:01:33");
+            let mut lyre = Lyre::start(&here, "\"10.77.0.100/24\"", "virtual_mac = true");
+            lyre.becomes("active");
+            eventually("Lyre answers from the virtual MAC", LIMIT, is_virtual);
+            let mut peer = Keepalived::start(&there, 200, Duration::from_millis(100), &["10.77.0.100/24"], "use_vmac");
+            lyre.stop();
+            eventually("keepalived has it", LIMIT, || there.has_anywhere(V4) && !here.has_anywhere(V4));
+            eventually("keepalived answers from the same", LIMIT, is_virtual);
+            lyre = lyre.run(&here);
+            eventually("Lyre hears it", LIMIT, || lyre.hears_its_peer());
+            peer.stop();
+            lyre.becomes("active");
+            eventually("Lyre answers again", LIMIT, is_virtual);
+            assert!(here.has_anywhere(V4) && !there.has_anywhere(V4));
+        });
+    }
+}
+
+#[test]
+fn announcements_follow_the_schedule_of_the_file_beside_keepalived() {
+    let name = "announcements_follow_the_schedule_of_the_file_beside_keepalived";
+    if is_installed("keepalived", name) {
+        on_a_lan(name, |lan| {
+            let (here, there) = (lan.node(1), lan.node(2));
+            let tap = Tap::on(lan);
+            let announced = |since: Duration| {
+                let arp = |frame: &Frame| {
+                    frame.bytes.get(12..14) == Some(&[8, 6]) && frame.bytes.get(28..32) == Some(&[10, 77, 0, 100])
+                };
+                tap.frames().iter().filter(|frame| frame.at >= since && arp(frame)).count()
+            };
+            let mut peer = Keepalived::start(&there, 200, Duration::from_millis(100), &["10.77.0.100/24"], "");
+            eventually("keepalived is Active", LIMIT, || there.has(V4));
+            let announce = "announce = { after_take_over = [\"0ms\", \"300ms\", \"600ms\"], refresh = false }";
+            let lyre = Lyre::start(&here, "\"10.77.0.100/24\"", announce);
+            eventually("it hears keepalived", LIMIT, || lyre.hears_its_peer());
+            let since = tap.now();
+            peer.stop();
+            lyre.becomes("active");
+            // Three moments, each in both forms of ARP.
+            eventually("all were sent", LIMIT, || {
+                lyre.routers().iter().all(|router| router.counters.announcements_sent == 6)
+            });
+            let sent = |lyre: &Lyre| lyre.routers().iter().map(|router| router.counters.adverts_sent).sum::<u64>();
+            let before = sent(&lyre);
+            eventually("a second passes", LIMIT, || sent(&lyre) > before + 10);
+            assert_eq!(lyre.routers().iter().map(|router| router.counters.announcements_sent).sum::<u64>(), 6);
+            assert!(announced(since) >= 6, "{}", announced(since));
+        });
+    }
 }

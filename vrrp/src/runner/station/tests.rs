@@ -130,7 +130,13 @@ fn router() -> Router {
 
 /// Started at 0 on a usable link.
 fn backup() -> Station<Script> {
-    let survey = Survey { source: Some(OWN), mac: [2, 0, 0, 0, 0, 1], is_forwarding: false, virtual_present: 0 };
+    let survey = Survey {
+        source: Some(OWN),
+        mac: [2, 0, 0, 0, 0, 1],
+        is_forwarding: false,
+        virtual_present: 0,
+        is_resident: false,
+    };
     let mut station = Station::new(router(), Script { survey, ..Script::default() });
     station.survey(at(0));
     assert_eq!(station.machine.state(), State::Backup);
