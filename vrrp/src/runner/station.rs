@@ -51,6 +51,8 @@ pub(super) struct Station<L> {
     name: Arc<str>,
     /// What the owner adds to the configured priority.
     weight: i16,
+    /// A losing advert was heard that the sync group does not know of yet.
+    is_contested: bool,
     /// As last told, whether it counts or not.
     health: Health,
     machine: Machine,
@@ -136,6 +138,7 @@ impl<L: Link> Station<L> {
         Station {
             name: router.name.as_str().into(),
             weight: 0,
+            is_contested: false,
             health: Health::Able,
             machine,
             link,
@@ -257,6 +260,15 @@ impl<L: Link> Station<L> {
     /// What it is to its sync group.
     pub(super) fn member(&self) -> Member {
         Member::of(&self.machine)
+    }
+
+    pub(super) fn is_contested(&self) -> bool {
+        self.is_contested
+    }
+
+    /// Whether a losing advert was heard since the last question.
+    pub(super) fn take_contest(&mut self) -> bool {
+        std::mem::take(&mut self.is_contested)
     }
 
     pub(super) fn holds_addresses(&self) -> bool {
@@ -620,6 +632,7 @@ impl<L: Link> Station<L> {
     }
 
     fn report(&mut self, now: Time, event: Event) {
+        self.is_contested |= matches!(event, Event::LosingAdvert { .. });
         match &event {
             Event::Transition { to, reason, .. } => {
                 self.since = now;
