@@ -307,6 +307,51 @@ fn an_owner_lends_its_own_address_and_never_loses_it() {
     }
 }
 
+#[test]
+fn a_reload_that_the_virtual_routers_cannot_follow_fails_with_the_reason() {
+    on_a_lan("a_reload_that_the_virtual_routers_cannot_follow_fails_with_the_reason", |lan| {
+        let here = lan.node(1);
+        let lyre = Lyre::start_alone(&here, "addresses = [\"10.77.0.100/24\"]\npriority = 254");
+        lyre.becomes("active");
+        let process = lyre.child.id();
+        // The limit is on numbers, of which some are free.
+        let room_for = |free: u64| {
+            let list = fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+            let used: Vec<u64> = list.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok()).collect();
+            (1..).find(|limit| limit - used.iter().filter(|used| *used < limit).count() as u64 == free).unwrap()
+        };
+        let limit = |number: &str| {
+            let status =
+                Command::new("prlimit").arg(format!("--pid={process}")).arg(format!("--nofile={number}:")).status();
+            assert!(status.unwrap().success());
+        };
+        let path = lyre.directory.join("lyre.toml");
+        let mut text = fs::read_to_string(&path).unwrap();
+        for number in 1..=12 {
+            let vrid = 60 + number;
+            text += &format!(
+                "[[vip]]\ninterface = \"eth0\"\nvrid = {vrid}\naddresses = [\"10.77.0.{}/24\"]\npriority = 254\n",
+                100 + number
+            );
+        }
+        fs::write(&path, text).unwrap();
+        // Enough to read the file, too few for 12 more routers.
+        limit(&room_for(10).to_string());
+        let output = lyre.order(&["reload"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        assert!(!output.status.success(), "{said}");
+        assert!(said.contains("the virtual routers go on as before the reload"), "{said}");
+        assert!(lyre.is("active") && lyre.routers().len() == 1, "{:?}", lyre.routers());
+        let shown = lyre.order(&["status"]);
+        assert!(String::from_utf8_lossy(&shown.stdout).contains("go on as before the reload"), "{shown:?}");
+
+        limit("4096");
+        let output = lyre.order(&["reload"]);
+        assert!(output.status.success(), "{output:?}");
+        eventually("all 13 are Active", LIMIT, || lyre.routers().len() == 13 && lyre.is("active"));
+    });
+}
+
 /// Each form of `[[vip]]` that changes what is on the wire beside the addresses themselves.
 #[test]
 fn excluded_addresses_beside_keepalived() {
