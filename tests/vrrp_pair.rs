@@ -10,10 +10,14 @@ use lyre::control::status::{Router, Status};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use wire::keepalived::Keepalived;
 use wire::tap::{Frame, Tap};
 use wire::{Lan, Node, eventually, is_installed, on_a_lan};
@@ -95,10 +99,13 @@ impl Lyre {
         Command::new(LYRE).args(arguments).arg("--config").arg(self.directory.join("lyre.toml")).output().unwrap()
     }
 
+    fn status(&self) -> Option<Status> {
+        serde_json::from_slice(&self.order(&["status", "--json"]).stdout).ok()
+    }
+
     /// None before its first answer.
     fn routers(&self) -> Vec<Router> {
-        let output = self.order(&["status", "--json"]);
-        serde_json::from_slice::<Status>(&output.stdout).map(|status| status.routers).unwrap_or_default()
+        self.status().map(|status| status.routers).unwrap_or_default()
     }
 
     fn is(&self, state: &str) -> bool {
@@ -349,6 +356,94 @@ fn a_reload_that_the_virtual_routers_cannot_follow_fails_with_the_reason() {
         let output = lyre.order(&["reload"]);
         assert!(output.status.success(), "{output:?}");
         eventually("all 13 are Active", LIMIT, || lyre.routers().len() == 13 && lyre.is("active"));
+    });
+}
+
+/// A web server of a node: `/slow` says half of its answer and waits for the flag, everything else says who answers.
+fn origin(node: &Node, name: &'static str, may_finish: &Arc<AtomicBool>) -> u16 {
+    let listener = node.enter(|| TcpListener::bind("127.0.0.1:0").unwrap());
+    let port = listener.local_addr().unwrap().port();
+    let may_finish = Arc::clone(may_finish);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let may_finish = Arc::clone(&may_finish);
+            std::thread::spawn(move || {
+                let mut request = [0; 4096];
+                let length = stream.read(&mut request).unwrap_or(0);
+                if !request[..length].starts_with(b"GET /slow") {
+                    let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{name}");
+                    return;
+                }
+                let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345");
+                let started = Instant::now();
+                while !may_finish.load(Ordering::Relaxed) && started.elapsed() < LIMIT {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                let _ = stream.write_all(b"67890");
+            });
+        }
+    });
+    port
+}
+
+fn get(client: &Node, path: &str) -> TcpStream {
+    let address = SocketAddr::from(([10, 77, 0, 100], 8080));
+    let mut stream = client.enter(|| TcpStream::connect_timeout(&address, LIMIT)).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: cloud.example\r\nConnection: close\r\n\r\n").unwrap();
+    stream
+}
+
+/// What an answer says up to and with this text.
+fn read_until(stream: &mut TcpStream, text: &str) -> String {
+    let mut said = Vec::new();
+    let mut byte = [0];
+    while !String::from_utf8_lossy(&said).ends_with(text) {
+        stream.read_exact(&mut byte).unwrap_or_else(|error| panic!("{error} after {}", String::from_utf8_lossy(&said)));
+        said.extend_from_slice(&byte);
+    }
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+/// A download that began on one node ends there, although the address is at the other one meanwhile.
+fn a_hand_over_cuts_nothing(lan: &Lan, vip: &str) {
+    let (here, there, client) = (lan.node(1), lan.node(2), lan.node(3));
+    let may_finish = Arc::new(AtomicBool::new(false));
+    let more = |port: u16| {
+        format!(
+            "{vip}\n[[pool]]\nname = \"wiki\"\nservers = [\"127.0.0.1:{port}\"]\n\
+             check = {{ kind = \"tcp\", interval = \"100ms\" }}\n[[route]]\npool = \"wiki\"\n\
+             [[listener]]\naddress = \"0.0.0.0:8080\"\nkind = \"http\"\n"
+        )
+    };
+    let first = Lyre::start(&here, "\"10.77.0.100/24\"", &more(origin(&here, "a", &may_finish)));
+    first.becomes("active");
+    let second = Lyre::start(&there, "\"10.77.0.100/24\"", &more(origin(&there, "b", &may_finish)));
+    let is_linked = |lyre: &Lyre| lyre.status().and_then(|status| status.pair).is_some_and(|pair| pair.is_up);
+    eventually("they are linked", LIMIT, || is_linked(&first) && is_linked(&second) && second.is("backup"));
+
+    read_until(&mut get(&client, "/"), "\r\n\r\na");
+    let mut download = get(&client, "/slow");
+    read_until(&mut download, "12345");
+    let output = first.order(&["failover"]);
+    assert!(output.status.success(), "{output:?}");
+    second.becomes("active");
+    read_until(&mut get(&client, "/"), "\r\n\r\nb");
+    may_finish.store(true, Ordering::Relaxed);
+    read_until(&mut download, "67890");
+    eventually("the old node has nothing left to finish", LIMIT, || first.log().contains("hand-over finished"));
+    assert!(!here.has_anywhere(V4) && there.has_anywhere(V4));
+}
+
+#[test]
+fn a_planned_hand_over_cuts_nothing() {
+    on_a_lan("a_planned_hand_over_cuts_nothing", |lan| a_hand_over_cuts_nothing(lan, ""));
+}
+
+#[test]
+fn a_planned_hand_over_of_a_virtual_mac_cuts_nothing() {
+    on_a_lan("a_planned_hand_over_of_a_virtual_mac_cuts_nothing", |lan| {
+        a_hand_over_cuts_nothing(lan, "virtual_mac = true");
     });
 }
 
