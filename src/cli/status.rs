@@ -109,7 +109,7 @@ fn config_line(status: &Status, style: Style) -> String {
     let config = &status.config;
     let mut line = format!("{}, read {}", config.path.display(), wall(config.loaded_unix_ms));
     if let Some(error) = &config.last_error {
-        let error = format!("\nthe last reload changed nothing: {}", printable(error));
+        let error = format!("\nthe last reload failed: {}", printable(error));
         line += &style.paint(Colour::Bad, error);
     }
     line

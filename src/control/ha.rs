@@ -9,6 +9,7 @@ use crate::control::pulse::Pulse;
 use crate::control::routers::router;
 use crate::control::track::board::Board;
 use crate::control::view::View;
+use lyre_vrrp::link::LinkError;
 use lyre_vrrp::machine::{Event, Health, State};
 use lyre_vrrp::params::Time;
 use lyre_vrrp::runner::{Ability, Command, Handle, Host, Options, Router, RouterStatus, Speaker, StartError};
@@ -20,14 +21,22 @@ use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
 
 /// Events that may wait for the main thread. Transitions are rare; more than this is a duel that is being counted.
 const QUEUE: usize = 1024;
+
+/// Outcomes of reloads that may wait; the main thread asks for one at a time.
+const RELOADS: usize = 4;
+
+/// For the speaker to open what new routers need.
+const RELOAD_TIME: Duration = Duration::from_secs(3);
 
 /// The running speaker, seen from the main thread.
 pub struct Pair {
     handle: Handle,
     events: Receiver<Happened>,
+    reloads: Receiver<Result<(), String>>,
     shared: Arc<Shared>,
 }
 
@@ -51,6 +60,8 @@ pub enum PairError {
     /// A value that the configuration reader should have refused.
     Router(String),
     Start(StartError),
+    /// The speaker goes on with the routers it had.
+    Reload(String),
     System(nix::errno::Errno),
 }
 
@@ -66,9 +77,10 @@ impl Pair {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).map_err(PairError::System)?;
         let shared = Arc::new(Shared { wake, lost: AtomicU64::new(0) });
         let (queue, events) = sync_channel(QUEUE);
-        let host = Watcher::new(view, board, queue, Arc::clone(&shared));
+        let (outcomes, reloads) = sync_channel(RELOADS);
+        let host = Watcher { outcomes: Some(outcomes), ..Watcher::new(view, board, queue, Arc::clone(&shared)) };
         let handle = Speaker::start(routers, Box::new(host), Options::default()).map_err(PairError::Start)?;
-        Ok(Pair { handle, events, shared })
+        Ok(Pair { handle, events, reloads, shared })
     }
 
     /// What happened since the last call.
@@ -85,9 +97,15 @@ impl Pair {
         self.handle.command(Command::Resume);
     }
 
+    /// Waits for what becomes of it: a few milliseconds, as a rule.
     pub fn reload(&self, settings: &Settings) -> Result<(), PairError> {
-        self.handle.command(Command::Reload(routers(settings)?));
-        Ok(())
+        let routers = routers(settings)?;
+        self.reloads.try_iter().for_each(drop); // of one that was waited for in vain
+        self.handle.command(Command::Reload(routers));
+        match self.reloads.recv_timeout(RELOAD_TIME) {
+            Ok(outcome) => outcome.map_err(PairError::Reload),
+            Err(_) => Err(PairError::Reload(format!("no answer within {RELOAD_TIME:?}"))),
+        }
     }
 
     /// Releases every address and waits for the thread's end.
@@ -154,6 +172,7 @@ struct Watcher {
     view: Arc<View>,
     board: Arc<Board>,
     queue: SyncSender<Happened>,
+    outcomes: Option<SyncSender<Result<(), String>>>,
     shared: Arc<Shared>,
     pulse: Pulse,
     /// The worker `pulse` looks at.
@@ -164,7 +183,7 @@ struct Watcher {
 
 impl Watcher {
     fn new(view: Arc<View>, board: Arc<Board>, queue: SyncSender<Happened>, shared: Arc<Shared>) -> Watcher {
-        Watcher { view, board, queue, shared, pulse: Pulse::new(Time(0)), seen: 0, dead: 0 }
+        Watcher { view, board, queue, outcomes: None, shared, pulse: Pulse::new(Time(0)), seen: 0, dead: 0 }
     }
 
     fn tell(&self, index: usize, what: What) {
@@ -227,6 +246,12 @@ impl Host for Watcher {
         ability
     }
 
+    fn reloaded(&mut self, outcome: Result<(), &LinkError>) {
+        if let Some(outcomes) = &self.outcomes {
+            let _ = outcomes.try_send(outcome.map_err(ToString::to_string));
+        }
+    }
+
     fn report(&mut self, index: usize, event: &Event) {
         self.tell(index, What::Event(event.clone()));
     }
@@ -242,6 +267,9 @@ impl fmt::Display for PairError {
         match self {
             PairError::Router(name) => write!(f, "virtual router {name} has values that VRRP does not allow"),
             PairError::Start(error) => write!(f, "cannot start the VRRP speaker: {error}"),
+            PairError::Reload(why) => {
+                write!(f, "the virtual routers go on as before the reload: {why}. Mend that and reload again")
+            }
             PairError::System(error) => write!(f, "cannot start the VRRP speaker: eventfd: {error}"),
         }
     }
@@ -250,7 +278,7 @@ impl fmt::Display for PairError {
 impl std::error::Error for PairError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            PairError::Router(_) => None,
+            PairError::Router(_) | PairError::Reload(_) => None,
             PairError::Start(error) => Some(error),
             PairError::System(error) => Some(error),
         }

@@ -8,7 +8,7 @@ pub mod runner;
 pub mod state;
 
 use crate::config::settings::Settings;
-use crate::config::settings::track::{Command, Hook};
+use crate::config::settings::track::{About, Command, Hook};
 use crate::control::ha::{Happened, What};
 use fifo::Fifo;
 use lyre_vrrp::machine::{Event, State};
@@ -30,6 +30,8 @@ pub struct Hooks {
     routers: Vec<Router>,
     runner: Runner,
     contested: BTreeMap<String, Time>,
+    /// What was last told of each sync group.
+    groups: BTreeMap<String, Announced>,
     /// The process is about to end: whatever is not Active any more has stopped.
     is_ending: bool,
 }
@@ -42,6 +44,7 @@ impl Hooks {
             routers: Vec::new(),
             runner: Runner::start()?,
             contested: BTreeMap::new(),
+            groups: BTreeMap::new(),
             is_ending: false,
         };
         hooks.reload(settings);
@@ -53,12 +56,12 @@ impl Hooks {
         let is_gone = |router: &Router| !settings.routers.iter().any(|stays| stays.name == router.router);
         let gone = (0..self.routers.len()).filter(|at| self.routers.get(*at).is_some_and(is_gone));
         for index in gone.collect::<Vec<_>>() {
-            if let Some(told) = self.routers.get_mut(index).and_then(Router::stop) {
-                self.tell(index, told);
-            }
+            let told = self.routers.get_mut(index).and_then(Router::stop);
+            self.tell_with_group(index, told);
         }
         let before = std::mem::take(&mut self.routers);
         self.routers = state::routers(settings, before);
+        self.groups.retain(|group, _| self.routers.iter().any(|router| router.group.as_ref() == Some(group)));
         self.hooks.clone_from(&settings.hooks);
         self.fifos = self.hooks.iter().map(|hook| hook.fifo.as_deref().map(Fifo::open)).collect();
     }
@@ -66,6 +69,7 @@ impl Hooks {
     /// Tells what follows from what the speaker reported.
     pub fn hear(&mut self, now: Time, happened: &Happened) {
         let Some(router) = self.routers.get_mut(happened.index) else { return };
+        let before = router.priority();
         let told = match &happened.what {
             What::Event(Event::Transition { to, .. }) if self.is_ending && *to != State::Active => router.stop(),
             What::Event(Event::Transition { to, reason, .. }) => router.moved(*to, *reason),
@@ -74,9 +78,10 @@ impl Hooks {
             What::Ability(_) if self.is_ending => None,
             What::Ability(ability) => router.may(*ability),
         };
-        if let Some(told) = told {
-            self.tell(happened.index, told);
+        if router.priority() != before {
+            self.tell_priority(happened.index);
         }
+        self.tell_with_group(happened.index, told);
     }
 
     /// The process was told to stop: addresses that are handed over now are not coming back.
@@ -87,9 +92,8 @@ impl Hooks {
     /// The process ends: every router stops, and the scripts get some time.
     pub fn end(mut self) {
         for index in 0..self.routers.len() {
-            if let Some(told) = self.routers.get_mut(index).and_then(Router::stop) {
-                self.tell(index, told);
-            }
+            let told = self.routers.get_mut(index).and_then(Router::stop);
+            self.tell_with_group(index, told);
         }
         self.runner.end(END_TIME);
     }
@@ -110,25 +114,80 @@ impl Hooks {
         self.tell(index, told);
     }
 
-    /// The script of the state first, then the general one, then the FIFO: keepalived's order.
+    /// A member's news, what it makes of the other members, and what all make of the group.
+    ///
+    /// keepalived's order: the group comes after its members, but first of all at the start.
+    fn tell_with_group(&mut self, index: usize, told: Option<Told>) {
+        let group = self.routers.get(index).and_then(|router| router.group.clone());
+        let Some(group) = group else { return told.map_or((), |told| self.tell(index, told)) };
+        if let Some(Told { state: state @ (Announced::Backup | Announced::Fault), .. }) = told
+            && !self.groups.contains_key(&group)
+        {
+            self.tell_group(&group, state);
+        }
+        if let Some(told) = told {
+            self.tell(index, told);
+        }
+        for (index, told) in state::spread_fault(&mut self.routers, &group) {
+            self.tell(index, told);
+        }
+        let members = self.routers.iter().filter(|router| router.group.as_ref() == Some(&group));
+        if let Some(state) = state::of_group(members.map(Router::told)) {
+            self.tell_group(&group, state);
+        }
+    }
+
+    fn tell_group(&mut self, group: &str, state: Announced) {
+        if self.groups.insert(group.to_owned(), state) != Some(state) {
+            let is_meant =
+                |hook: &Hook| matches!(&hook.about, About::Groups(groups) if groups.iter().any(|g| g == group));
+            self.run(state, &state::group_words(group, state), is_meant);
+            self.write(&state::group_words(group, state), |hook| hook.about == About::All || is_meant(hook));
+        }
+    }
+
     fn tell(&mut self, index: usize, told: Told) {
         let Some(router) = self.routers.get(index) else { return };
-        let (name, words) = (router.name.clone(), router.words(told));
-        for (hook, fifo) in self.hooks.iter().zip(&mut self.fifos) {
-            if !hook.routers.contains(&router.router) {
-                continue;
-            }
-            if let Some(command) = script_for(hook, told.state) {
-                self.runner.run(Job::new(hook, command, Vec::new(), &name));
+        let (words, router) = (router.words(told), router.router.clone());
+        self.run(told.state, &words, |hook| is_about(hook, &router));
+        self.write(&words, |hook| is_about(hook, &router));
+    }
+
+    fn tell_priority(&mut self, index: usize) {
+        let Some((router, words)) = self.routers.get(index).and_then(|r| Some((r.router.clone(), r.priority_words()?)))
+        else {
+            return;
+        };
+        self.write(&words, |hook| hook.has_priority_changes && is_about(hook, &router));
+    }
+
+    /// The script of the state first, then the general one, and the FIFO after both: keepalived's order.
+    fn run(&self, state: Announced, words: &[String; 4], is_meant: impl Fn(&Hook) -> bool) {
+        let [_, name, ..] = words;
+        for hook in self.hooks.iter().filter(|hook| is_meant(hook)) {
+            if let Some(command) = script_for(hook, state) {
+                self.runner.run(Job::new(hook, command, Vec::new(), name));
             }
             if let Some(command) = &hook.any {
-                self.runner.run(Job::new(hook, command, words.to_vec(), &name));
-            }
-            if let Some(fifo) = fifo {
-                let [kind, name, state, priority] = &words;
-                fifo.write(&format!("{kind} \"{name}\" {state} {priority}\n"));
+                self.runner.run(Job::new(hook, command, words.to_vec(), name));
             }
         }
+    }
+
+    fn write(&mut self, [kind, name, word, priority]: &[String; 4], is_meant: impl Fn(&Hook) -> bool) {
+        for (hook, fifo) in self.hooks.iter().zip(&mut self.fifos) {
+            if let Some(fifo) = fifo.as_mut().filter(|_| is_meant(hook)) {
+                fifo.write(&format!("{kind} \"{name}\" {word} {priority}\n"));
+            }
+        }
+    }
+}
+
+fn is_about(hook: &Hook, router: &str) -> bool {
+    match &hook.about {
+        About::All => true,
+        About::Routers(routers) => routers.iter().any(|name| name == router),
+        About::Groups(_) => false,
     }
 }
 

@@ -66,7 +66,7 @@ pub struct Config {
     pub loaded_unix_ms: u64,
     pub reloads: u64,
     pub failed_reloads: u64,
-    /// Why the last reload changed nothing, if it did not.
+    /// Why the last reload failed, if it did.
     pub last_error: Option<String>,
 }
 

@@ -183,7 +183,11 @@ impl Succession {
             .routers
             .iter()
             .flat_map(|router| router.held())
-            .map(|network| Holding { network: IpNet::from(network.addr()), leaves_route_alone: false })
+            .map(|network| Holding {
+                network: IpNet::from(network.addr()),
+                leaves_route_alone: false,
+                is_system: false,
+            })
             .collect();
         let mut sysctls = Vec::new();
         for router in &settings.routers {

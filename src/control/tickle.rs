@@ -16,13 +16,15 @@ use std::time::{Duration, Instant};
 
 /// When rounds start, counted from the take-over. Linux answers pure out-of-window ACKs at most every 500 ms a
 /// socket, so closer repeats are useless.
-const ROUNDS: [(Duration, u32); 3] = [
-    (Duration::from_millis(20), 0),
-    // The other half of the sequence space: the first may have hit the client's window by chance (RFC 9293 §3.10.7.4).
-    (Duration::from_millis(700), 0x8000_0000),
-    (Duration::from_secs(2), 0),
-];
-/// Pace: 5,000 tickles a second.
+const ROUNDS: [Duration; 3] = [Duration::from_millis(20), Duration::from_millis(700), Duration::from_secs(2)];
+
+/// Sequence and acknowledgement number of each, one in every quarter of what they can be. A number that is too high makes
+/// a connection-tracking firewall on the client's side drop the segment; one that is too low passes, as a late repeat
+/// would. Exactly one of the four is too low in both. The client answers whatever the second number says (RFC 9293
+/// §3.10.7.4), and of several once.
+const NUMBERS: [(u32, u32); 4] = [(0, 0), (1 << 31, 1 << 31), (0, 1 << 31), (1 << 31, 0)];
+
+/// Pace: 5,000 connections a second.
 const BURST: usize = 50;
 const BURST_EVERY: Duration = Duration::from_millis(10);
 
@@ -36,13 +38,14 @@ pub fn tickle(connections: &[Connection], is_active: &AtomicBool) -> io::Result<
     let started = Instant::now();
     let sender = Sender::open(connections)?;
     let mut sent = 0;
-    for (after, sequence) in ROUNDS {
+    for after in ROUNDS {
         std::thread::sleep((started + after).saturating_duration_since(Instant::now()));
         for burst in connections.chunks(BURST) {
             if !is_active.load(Ordering::Relaxed) {
                 return Ok(sent);
             }
-            sent += burst.iter().filter(|connection| sender.send(connection, sequence).is_ok()).count();
+            let tickles = burst.iter().flat_map(|connection| NUMBERS.map(|numbers| (connection, numbers)));
+            sent += tickles.filter(|(connection, numbers)| sender.send(connection, *numbers).is_ok()).count();
             if burst.len() == BURST {
                 std::thread::sleep(BURST_EVERY);
             }
@@ -66,15 +69,15 @@ impl Sender {
         Ok(Sender { v4: v4.transpose()?, v6: v6.transpose()? })
     }
 
-    fn send(&self, connection: &Connection, sequence: u32) -> io::Result<()> {
+    fn send(&self, connection: &Connection, numbers: (u32, u32)) -> io::Result<()> {
         let (from, to) = (connection.local, connection.client);
         match (from.ip(), to.ip(), &self.v4, &self.v6) {
             (IpAddr::V4(source), IpAddr::V4(destination), Some(socket), _) => {
-                let packet = packet_v4(source, from.port(), destination, to.port(), sequence);
+                let packet = packet_v4(source, from.port(), destination, to.port(), numbers);
                 socket.send_to(&packet, &SocketAddr::from((destination, 0)).into()).map(drop)
             }
             (IpAddr::V6(source), IpAddr::V6(destination), _, Some(socket)) => {
-                let packet = packet_v6(source, from.port(), destination, to.port(), sequence);
+                let packet = packet_v6(source, from.port(), destination, to.port(), numbers);
                 socket.send_to(&packet, &SocketAddr::from((destination, 0)).into()).map(drop)
             }
             _ => Err(io::ErrorKind::AddrNotAvailable.into()),
@@ -82,13 +85,14 @@ impl Sender {
     }
 }
 
-/// `| sport | dport | seq | ack 0 | 0x50 0x10 | window | checksum | 0 |` (RFC 9293 §3.1)
-fn header(source_port: u16, port: u16, sequence: u32, pseudo: &[u8]) -> [u8; HEADER_BYTES] {
+/// `| sport | dport | seq | ack | 0x50 0x10 | window | checksum | 0 |` (RFC 9293 §3.1)
+fn header(source_port: u16, port: u16, (sequence, acknowledged): (u32, u32), pseudo: &[u8]) -> [u8; HEADER_BYTES] {
     let mut header = [0; HEADER_BYTES];
-    let parts: [(usize, &[u8]); 5] = [
+    let parts: [(usize, &[u8]); 6] = [
         (0, &source_port.to_be_bytes()),
         (2, &port.to_be_bytes()),
         (4, &sequence.to_be_bytes()),
+        (8, &acknowledged.to_be_bytes()),
         (12, &[0x50, ACK]),
         (14, &WINDOW.to_be_bytes()),
     ];
@@ -100,19 +104,19 @@ fn header(source_port: u16, port: u16, sequence: u32, pseudo: &[u8]) -> [u8; HEA
     header
 }
 
-fn packet_v4(source: Ipv4Addr, source_port: u16, destination: Ipv4Addr, port: u16, sequence: u32) -> Vec<u8> {
+fn packet_v4(source: Ipv4Addr, source_port: u16, destination: Ipv4Addr, port: u16, numbers: (u32, u32)) -> Vec<u8> {
     let addresses = [source.octets(), destination.octets()].concat();
     let pseudo = [addresses.as_slice(), &[0, 6, 0, HEADER_BYTES as u8]].concat();
     // Length, identification and checksum of the IP header are the kernel's (raw(7)).
     let ip = [0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0];
-    [ip.as_slice(), &addresses, &header(source_port, port, sequence, &pseudo)].concat()
+    [ip.as_slice(), &addresses, &header(source_port, port, numbers, &pseudo)].concat()
 }
 
-fn packet_v6(source: Ipv6Addr, source_port: u16, destination: Ipv6Addr, port: u16, sequence: u32) -> Vec<u8> {
+fn packet_v6(source: Ipv6Addr, source_port: u16, destination: Ipv6Addr, port: u16, numbers: (u32, u32)) -> Vec<u8> {
     let addresses = [source.octets(), destination.octets()].concat();
     let pseudo = [addresses.as_slice(), &[0, 0, 0, HEADER_BYTES as u8, 0, 0, 0, 6]].concat();
     let ip = [0x60, 0, 0, 0, 0, HEADER_BYTES as u8, 6, 64];
-    [ip.as_slice(), &addresses, &header(source_port, port, sequence, &pseudo)].concat()
+    [ip.as_slice(), &addresses, &header(source_port, port, numbers, &pseudo)].concat()
 }
 
 /// RFC 1071.

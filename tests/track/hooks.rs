@@ -26,12 +26,20 @@ fn scripts(folder: &Folder) {
     std::thread::spawn(move || std::io::copy(&mut reader, &mut copy));
 }
 
+/// Only the FIFO has an order: keepalived starts its scripts side by side, and on a busy machine the later ends first.
 fn told(folder: &Folder) -> Told {
-    TOLD.map(|name| (name, lines(Path::new(&folder.path(&format!("{name}.told")))))).into()
+    let told = TOLD.map(|name| {
+        let mut lines = lines(Path::new(&folder.path(&format!("{name}.told"))));
+        if name != "fifo" {
+            lines.sort();
+        }
+        (name, lines)
+    });
+    told.into()
 }
 
 /// Start, take over, fail while a peer is there, recover, stop: on a node of priority 200, then it ends.
-fn story(folder: &Folder, peer: &Node, stop: impl FnOnce()) {
+fn story(folder: &Folder, peer: &Node, fifo_lines: usize, stop: impl FnOnce()) {
     let any = || lines(Path::new(&folder.path("any.told")));
     let says = |state: &str, count: usize| {
         until(&format!("{count} times {state}: {:?}", any()), || {
@@ -46,36 +54,59 @@ fn story(folder: &Folder, peer: &Node, stop: impl FnOnce()) {
     says("BACKUP", 2);
     stop();
     says("STOP", 1);
-    until("the FIFO's reader has it all", || lines(Path::new(&folder.path("fifo.told"))).len() >= 5);
+    until("the FIFO's reader has it all", || lines(Path::new(&folder.path("fifo.told"))).len() >= fifo_lines);
+}
+
+fn keepalived(place: &Namespace, folder: &Folder, text: &str) -> Running {
+    folder.write("conf", text);
+    let mut command = Command::new("keepalived");
+    command.args(["--dont-fork", "--vrrp", "--log-console", "--no-syslog", "--use-file", &folder.path("conf")]);
+    command.args(["--pid", &folder.path("pid"), "--vrrp_pid", &folder.path("vrrp.pid")]);
+    command.stdin(Stdio::null()).stdout(File::create(folder.path("log")).unwrap()).stderr(Stdio::null());
+    let keepalived = Running(place.enter(|| command.spawn()).unwrap());
+    until("keepalived is Active", || folder.read("any.told").contains("MASTER"));
+    keepalived
+}
+
+/// keepalived's lines for the scripts of [`TOLD`].
+fn notify_lines(folder: &Folder) -> String {
+    let [any, active, backup, fault, stop] = ["any", "active", "backup", "fault", "stop"].map(|name| folder.path(name));
+    format!(
+        "notify {any}\n notify_master {active}\n notify_backup {backup}\n notify_fault {fault}\n notify_stop {stop}\n"
+    )
+}
+
+/// Lyre's.
+const NOTIFY: &str = "any = \"./any\"\nactive = \"./active\"\nbackup = \"./backup\"\nfault = \"./fault\"\n\
+                      stop = \"./stop\"\n";
+
+/// Both write down when a weight has moved the priority.
+fn weigh(folder: &Folder) {
+    folder.write("prio", "5");
+    until("the FIFO is told of the priority", || folder.read("fifo.told").contains("PRIORITY 205"));
 }
 
 fn by_keepalived(segment: &Segment, place: &Namespace) -> Told {
     let folder = Folder::new();
     scripts(&folder);
+    folder.write("prio", "0");
     let text = format!(
-        "global_defs {{\n vrrp_version 3\n script_user root\n vrrp_notify_fifo {pipe}\n}}\n\
+        "global_defs {{\n vrrp_version 3\n script_user root\n vrrp_notify_fifo {pipe}\n vrrp_notify_priority_changes on\n}}\n\
          vrrp_track_file bad {{\n file {bad}\n weight 0\n}}\n\
+         vrrp_track_file prio {{\n file {prio}\n weight 1\n}}\n\
          vrrp_instance vip1 {{\n state BACKUP\n nopreempt\n interface eth0\n virtual_router_id 51\n priority 200\n\
-         advert_int 0.1\n virtual_ipaddress {{\n 10.88.0.100/24\n }}\n track_file {{\n bad weight 0\n }}\n\
-         notify {any}\n notify_master {active}\n notify_backup {backup}\n notify_fault {fault}\n notify_stop {stop}\n}}\n",
+         advert_int 0.1\n virtual_ipaddress {{\n 10.88.0.100/24\n }}\n track_file {{\n bad weight 0\n prio weight 1\n }}\n\
+         {notify}}}\n",
         pipe = folder.path("pipe"),
         bad = folder.path("bad"),
-        any = folder.path("any"),
-        active = folder.path("active"),
-        backup = folder.path("backup"),
-        fault = folder.path("fault"),
-        stop = folder.path("stop"),
+        prio = folder.path("prio"),
+        notify = notify_lines(&folder),
     );
-    folder.write("conf", &text);
     let peer_place = segment.place(12);
-    let mut command = Command::new("keepalived");
-    command.args(["--dont-fork", "--vrrp", "--log-console", "--no-syslog", "--use-file", &folder.path("conf")]);
-    command.args(["--pid", &folder.path("pid"), "--vrrp_pid", &folder.path("vrrp.pid")]);
-    command.stdin(Stdio::null()).stdout(File::create(folder.path("log")).unwrap()).stderr(Stdio::null());
-    let mut keepalived = Running(place.enter(|| command.spawn()).unwrap());
-    until("keepalived is Active", || folder.read("any.told").contains("MASTER"));
+    let mut keepalived = keepalived(place, &folder, &text);
+    weigh(&folder);
     let peer = Node::start(&peer_place, Folder::new(), 100, "");
-    story(&folder, &peer, || keepalived.signal(Signal::SIGTERM));
+    story(&folder, &peer, 6, || keepalived.signal(Signal::SIGTERM));
     keepalived.ends();
     told(&folder)
 }
@@ -83,14 +114,18 @@ fn by_keepalived(segment: &Segment, place: &Namespace) -> Told {
 fn by_lyre(segment: &Segment, place: &Namespace) -> Told {
     let folder = Folder::new();
     scripts(&folder);
-    let more = "[[track]]\nname = \"bad\"\nkind = \"file\"\npath = \"bad\"\n\
-                [[notify]]\nany = \"./any\"\nactive = \"./active\"\nbackup = \"./backup\"\nfault = \"./fault\"\n\
-                stop = \"./stop\"\nfifo = \"pipe\"\n";
+    folder.write("prio", "0");
+    let more = format!(
+        "[[track]]\nname = \"bad\"\nkind = \"file\"\npath = \"bad\"\n\
+         [[track]]\nname = \"prio\"\nkind = \"file\"\npath = \"prio\"\nweight = 1\n\
+         [[notify]]\n{NOTIFY}fifo = \"pipe\"\npriority_changes = true\n"
+    );
     let peer_place = segment.place(14);
-    let mut node = Node::start(place, folder, 200, more);
+    let mut node = Node::start(place, folder, 200, &more);
     node.is_soon("active");
+    weigh(&node.folder);
     let peer = Node::start(&peer_place, Folder::new(), 100, "");
-    story(&node.folder, &peer, || node.program.signal(Signal::SIGTERM));
+    story(&node.folder, &peer, 6, || node.program.signal(Signal::SIGTERM));
     node.program.ends();
     told(&node.folder)
 }
@@ -109,6 +144,87 @@ fn scripts_and_fifo_are_told_what_keepalived_tells_them() {
         drop(place);
         let place = segment.place(13);
         assert_eq!(by_lyre(segment, &place), keepaliveds);
+    });
+}
+
+/// A second router, in a group with the first.
+fn second(priority: u8) -> String {
+    format!(
+        "sync_group = \"G1\"\n[[vip]]\naddresses = [\"10.88.0.101/24\"]\ninterface = \"eth0\"\nvrid = 52\n\
+         priority = {priority}\nsync_group = \"G1\"\n"
+    )
+}
+
+fn group_by_keepalived(segment: &Segment, place: &Namespace) -> Told {
+    let folder = Folder::new();
+    scripts(&folder);
+    let instance = |number: u8| {
+        format!(
+            "vrrp_instance vip{number} {{\n state BACKUP\n nopreempt\n interface eth0\n virtual_router_id {}\n\
+             priority 200\n advert_int 0.1\n virtual_ipaddress {{\n 10.88.0.{}/24\n }}\n}}\n",
+            50 + number,
+            99 + number
+        )
+    };
+    let text = format!(
+        "global_defs {{\n vrrp_version 3\n script_user root\n vrrp_notify_fifo {pipe}\n}}\n\
+         vrrp_track_file bad {{\n file {bad}\n weight 0\n}}\n\
+         vrrp_sync_group G1 {{\n group {{\n vip1\n vip2\n }}\n track_file {{\n bad weight 0\n }}\n{notify}}}\n{}{}",
+        instance(1),
+        instance(2),
+        pipe = folder.path("pipe"),
+        bad = folder.path("bad"),
+        notify = notify_lines(&folder),
+    );
+    let peer_place = segment.place(12);
+    let mut keepalived = keepalived(place, &folder, &text);
+    let peer = Node::start(&peer_place, Folder::new(), 100, &second(100));
+    story(&folder, &peer, 15, || keepalived.signal(Signal::SIGTERM));
+    keepalived.ends();
+    told(&folder)
+}
+
+fn group_by_lyre(segment: &Segment, place: &Namespace) -> Told {
+    let folder = Folder::new();
+    scripts(&folder);
+    let more = format!(
+        "{}[[track]]\nname = \"bad\"\nkind = \"file\"\npath = \"bad\"\n\
+         [[notify]]\nfifo = \"pipe\"\n[[notify]]\nsync_groups = [\"G1\"]\n{NOTIFY}",
+        second(200)
+    );
+    let peer_place = segment.place(14);
+    let mut node = Node::start(place, folder, 200, &more);
+    node.is_soon("active");
+    let peer = Node::start(&peer_place, Folder::new(), 100, &second(100));
+    story(&node.folder, &peer, 15, || node.program.signal(Signal::SIGTERM));
+    node.program.ends();
+    told(&node.folder)
+}
+
+/// Which of two members moves first is chance; that both do before their group is told of is not.
+fn whichever_comes_first(mut told: Told) -> Told {
+    for (_, lines) in &mut told {
+        let count = |name: &str| lines.iter().filter(|line| line.contains(name)).count();
+        assert_eq!(count("vip1"), count("vip2"), "{lines:?}");
+        lines.iter_mut().for_each(|line| *line = line.replace("vip2", "vip1"));
+    }
+    told
+}
+
+#[test]
+fn a_sync_group_is_told_of_as_keepalived_tells_of_it() {
+    let test = "a_sync_group_is_told_of_as_keepalived_tells_of_it";
+    if Command::new("keepalived").arg("--version").output().is_err() {
+        println!("SKIPPED: {test}: keepalived is not installed");
+        return;
+    }
+    on_a_segment(test, |segment| {
+        let place = segment.place(11);
+        let keepaliveds = whichever_comes_first(group_by_keepalived(segment, &place));
+        assert_eq!(keepaliveds[0].1.first().map(String::as_str), Some("4 GROUP G1 BACKUP 0"));
+        drop(place);
+        let place = segment.place(13);
+        assert_eq!(whichever_comes_first(group_by_lyre(segment, &place)), keepaliveds);
     });
 }
 

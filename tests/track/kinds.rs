@@ -169,6 +169,56 @@ fn an_http_server_that_answers_500_is_bad() {
 }
 
 #[test]
+fn an_https_server_is_believed_by_its_certificate_unless_the_check_is_skipped() {
+    on_a_segment("an_https_server_is_believed_by_its_certificate_unless_the_check_is_skipped", |segment| {
+        let place = segment.place(11);
+        let folder = Folder::new();
+        let made = rcgen::generate_simple_self_signed(vec!["cloud.example".to_owned()]).unwrap();
+        folder.write("own.pem", &made.cert.pem());
+        let other = rcgen::generate_simple_self_signed(vec!["cloud.example".to_owned()]).unwrap();
+        folder.write("other.pem", &other.cert.pem());
+        let listener = place.enter(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+        let port = listener.local_addr().unwrap().port();
+        let key = rustls_pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder =
+            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = builder.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        let config = Arc::new(config);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+                let mut stream = rustls::StreamOwned::new(connection, stream);
+                if stream.read(&mut [0; 1024]).is_ok() {
+                    let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                }
+            }
+        });
+        let track = |name: &str, weight: i16, more: &str| {
+            format!(
+                "[[track]]\nname = \"{name}\"\nkind = \"http\"\nurl = \"https://127.0.0.1:{port}/health\"\n\
+                 interval = \"100ms\"\ntimeout = \"20s\"\nweight = {weight}\n{more}"
+            )
+        };
+        let more = [
+            track("own", -1, "host = \"cloud.example\"\nca_file = \"own.pem\"\n"),
+            track("name", -2, "host = \"other.example\"\nca_file = \"own.pem\"\n"),
+            track("other", -4, "host = \"cloud.example\"\nca_file = \"other.pem\"\n"),
+            track("system", -8, "host = \"cloud.example\"\n"),
+            track("skipped", -16, "skip_certificate_check = true\n"),
+        ];
+        let node = Node::start(&place, folder, 200, &more.concat());
+        node.becomes("able", -2 - 4 - 8, "the certificate is right, and is not looked at");
+        assert_eq!(node.tracker("own").reason, "status 200");
+        assert_eq!(node.tracker("skipped").reason, "status 200");
+        for (wrong, why) in [("name", "not valid for name"), ("other", "certificate"), ("system", "c")] {
+            let reason = node.tracker(wrong).reason;
+            assert!(reason.contains(why), "{wrong}: {reason}");
+        }
+    });
+}
+
+#[test]
 fn a_pool_without_usable_server_and_the_worker_itself_count_as_configured() {
     on_a_segment("a_pool_without_usable_server_and_the_worker_itself_count_as_configured", |segment| {
         let place = segment.place(11);

@@ -114,6 +114,8 @@ pub struct Survey {
     pub is_forwarding: bool,
     /// How many of the virtual addresses are on the interface.
     pub virtual_present: usize,
+    /// Some of them are the node's own and stay whatever becomes of the router.
+    pub is_resident: bool,
 }
 
 /// Adverts of our VRID on the wire, whatever became of them above.

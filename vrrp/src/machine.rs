@@ -132,6 +132,7 @@ impl Machine {
                 | Input::Tick
                 | Input::AddressLost
                 | Input::Yield
+                | Input::Contested
                 | Input::Slept { .. },
             ) => Phase::Initialize,
 
@@ -164,7 +165,7 @@ impl Machine {
                 Phase::Backup(backup)
             }
             (Phase::Backup(backup), Input::Consent(consent)) => self.hear_consent(backup, now, consent),
-            (Phase::Backup(backup), Input::Yield) => Phase::Backup(backup),
+            (Phase::Backup(backup), Input::Yield | Input::Contested) => Phase::Backup(backup),
             // Not ours to restore: the lease of a left-over address ran out, or we withdrew it ourselves.
             (Phase::Backup(backup), Input::AddressLost) => Phase::Backup(backup),
             (Phase::Backup(mut backup), Input::Slept { late }) => {
@@ -183,6 +184,7 @@ impl Machine {
             (Phase::Active(active), Input::Health(health)) => self.change_health(active, now, health),
             (Phase::Active(active), Input::HandOver) => self.offer(active, now, true),
             (Phase::Active(active), Input::Yield) => self.offer(active, now, false),
+            (Phase::Active(active), Input::Contested) => self.announce_again(active, now),
             (Phase::Active(active), Input::Consent(consent)) => {
                 self.has_consent = consent;
                 Phase::Active(active)
@@ -223,6 +225,7 @@ impl Machine {
                 self.has_consent = consent;
                 Phase::Stalled(stalled)
             }
+            (Phase::Stalled(stalled), Input::Contested) => Phase::Stalled(stalled),
             // The kernel let the lease run out while we slept; only the end of listening may bring the address back.
             (Phase::Stalled(stalled), Input::AddressLost | Input::AddressFound) => Phase::Stalled(stalled),
             (Phase::Stalled(stalled), Input::Slept { late }) => self.stall(stalled.active, now, late),
@@ -521,6 +524,8 @@ pub enum Input<'a> {
     Yield,
     /// Sync group: whether all members want their address. While not, a Backup whose timer expires waits.
     Consent(bool),
+    /// Sync group: another member heard a losing advert. Whoever sent it may have announced our addresses, too.
+    Contested,
     /// Somebody else removed one of our virtual addresses from the interface.
     AddressLost,
     /// At start: our virtual addresses are already on the interface (we crashed while Active).

@@ -174,6 +174,8 @@ pub trait Host: Send {
     fn ability(&mut self, _index: usize, _router: &str, of_node: Health) -> Ability {
         Ability { health: of_node, weight: 0 }
     }
+    /// A [`Command::Reload`] was carried out, or nothing of it: why.
+    fn reloaded(&mut self, _outcome: Result<(), &LinkError>) {}
     /// Something happened to router number `index` of the list given at start or by the last reload.
     fn report(&mut self, index: usize, event: &Event);
 }

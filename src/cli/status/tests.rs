@@ -33,7 +33,7 @@ fn shows_who_holds_what_since_when_and_why() {
         "\
 edge-a serving, lyre 0.1.0, up 1 d 1 h, process 100
 /etc/lyre/lyre.toml, read 1970-01-01 00:00:01 UTC
-the last reload changed nothing: lyre.toml:1:1: x
+the last reload failed: lyre.toml:1:1: x
 
 addresses
   192.0.2.10/24 on eth0: Active for 1 min 15 s (ActiveDown)

@@ -1,11 +1,15 @@
 //! `[[track]]`: what a node must be able to do to hold the addresses.
 
-use super::{Context, vips, worker};
+use super::{Context, files, vips, worker};
 use crate::config::file::{Item, Section};
 use crate::config::findings::Place;
 use crate::config::names;
-use crate::config::settings::track::{Command, Effect, FileMode, HttpCheck, ProcessMatch, Tracker, TrackerKind};
+use crate::config::settings::track::{
+    Command, Effect, FileMode, HttpCheck, ProcessMatch, TlsCheck, TlsTrust, Tracker, TrackerKind,
+};
 use crate::config::settings::{Pool, VirtualRouter};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -280,15 +284,21 @@ fn http(c: &mut Context, section: &mut Section) -> Option<HttpCheck> {
     let host = host.map(|item| item.text(&mut c.f).map(str::to_owned));
     let item = url?;
     let text = item.text(&mut c.f)?;
-    let Some(rest) = text.strip_prefix("http://") else {
-        let message = if text.starts_with("https://") { "https is not asked by trackers" } else { "is no http:// URL" };
-        item.error(&mut c.f, format!("{text:?}: {message}"), hint);
-        return None;
+    let (is_tls, rest) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
+        (Some(rest), _) => (false, rest),
+        (None, Some(rest)) => (true, rest),
+        (None, None) => {
+            item.error(&mut c.f, format!("{text:?} is no http:// or https:// URL"), hint);
+            return None;
+        }
     };
+    // Read only then, so that the keys are unknown where they would do nothing.
+    let trust = if is_tls { Some(tls_trust(c, section)?) } else { None };
+    let port = if is_tls { 443 } else { 80 };
     let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
     let with_port =
-        if authority.parse::<SocketAddr>().is_ok() { authority.to_owned() } else { format!("{authority}:80") };
-    let address = match names::endpoint(&with_port, 80) {
+        if authority.parse::<SocketAddr>().is_ok() { authority.to_owned() } else { format!("{authority}:{port}") };
+    let address = match names::endpoint(&with_port, port) {
         Ok(address) => address,
         Err((message, hint)) => {
             item.error(&mut c.f, message, hint);
@@ -301,7 +311,52 @@ fn http(c: &mut Context, section: &mut Section) -> Option<HttpCheck> {
         item.error(&mut c.f, "has white space, or letters outside ASCII", "Percent-encode them.");
         return None;
     }
-    Some(HttpCheck { address, path: path.to_owned(), host, status: status? })
+    let tls = match trust {
+        Some(trust) => Some(tls(c, trust, &item, &host, address)?),
+        None => None,
+    };
+    Some(HttpCheck { address, path: path.to_owned(), host, status: status?, tls })
+}
+
+/// `ca_file` or `skip_certificate_check`; the system's roots without either.
+fn tls_trust(c: &mut Context, section: &mut Section) -> Option<TlsTrust> {
+    let file = section.optional("ca_file");
+    let skip = section.optional("skip_certificate_check");
+    let is_skipped = skip.as_ref().and_then(|item| item.flag(&mut c.f)).unwrap_or_default();
+    match (file, skip) {
+        (Some(_), Some(item)) if is_skipped => {
+            item.error(&mut c.f, "there is a ca_file too", "Keep one of the two.");
+            None
+        }
+        (Some(item), _) => {
+            let (path, file) = files::content(c, &item)?;
+            if CertificateDer::pem_slice_iter(&file.bytes).any(|certificate| certificate.is_ok()) {
+                return Some(TlsTrust::Roots(file.bytes));
+            }
+            item.error(&mut c.f, format!("{} holds no PEM certificate", path.display()), "");
+            None
+        }
+        (None, _) if is_skipped => Some(TlsTrust::Nobody),
+        (None, _) => Some(TlsTrust::System),
+    }
+}
+
+fn tls(c: &mut Context, trust: TlsTrust, item: &Item, host: &str, address: SocketAddr) -> Option<TlsCheck> {
+    let name = host.parse::<SocketAddr>().map(|address| address.ip().to_string());
+    let name = name.unwrap_or_else(|_| host.split(':').next().unwrap_or(host).to_owned());
+    // `host` is the address itself where none is written, IPv6 in brackets.
+    let name = if host.starts_with('[') { address.ip().to_string() } else { name };
+    match ServerName::try_from(name) {
+        Ok(name) => Some(TlsCheck { name, trust }),
+        Err(_) => {
+            item.error(
+                &mut c.f,
+                format!("{host:?} is no name for a certificate"),
+                "Write host = \"cloud.example.com\".",
+            );
+            None
+        }
+    }
 }
 
 /// `"200"` or `"200-399"`

@@ -25,6 +25,9 @@ const ADDRESSES_MAX: usize = 64;
 /// More would take longer to announce than anybody waits.
 const EXCLUDED_MAX: usize = 512;
 
+/// The priority of a node whose own addresses these may be (RFC 9568 §6.1).
+const OWNER: u8 = 255;
+
 struct Vip<'a> {
     /// Of its table, counted from 0.
     index: usize,
@@ -105,13 +108,23 @@ fn vip<'a>(
     let interface = c.host.interfaces().iter().find(known).cloned();
     let nodes = cluster.as_ref().map(|read| read.cluster.nodes.as_slice()).unwrap_or_default();
     let mut usable = |c: &mut Context, item: &Item| {
-        let network = address::address(c, item, interface.as_ref())?;
+        let network = address::address(c, item, interface.as_ref(), priority == OWNER)?;
+        let is_here = interface.as_ref().is_some_and(|interface| address::is_on(interface, network.addr()));
+        if priority == OWNER && is_here && mac.value().is_some() {
+            let hint = "Remove virtual_mac, or write a priority below 255 and an address that is no node's own.";
+            item.error(
+                &mut c.f,
+                format!("{} cannot move to a virtual MAC: the system put it there", network.addr()),
+                hint,
+            );
+        }
         if seen.addresses.contains(&network.addr()) {
             item.error(&mut c.f, format!("{} is listed twice", network.addr()), "");
         }
         if let Some(node) = nodes.iter().find(|node| node.address == network.addr()) {
             let message = format!("{} is the own address of node {}", network.addr(), node.name);
-            let hint = "A virtual address belongs to no node: Lyre takes it off the interface when it is not Active.";
+            let hint = "Nodes reach each other there, whoever is Active. Give the node another address in cluster.nodes, \
+                        even if it owns this one (priority 255).";
             item.error(&mut c.f, message, hint);
         }
         seen.addresses.push(network.addr());

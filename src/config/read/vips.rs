@@ -6,15 +6,18 @@ use crate::config::settings::VirtualRouter;
 
 /// Names of the virtual routers meant; all where nothing is written.
 pub(super) fn read(c: &mut Context, section: &mut Section, routers: &[VirtualRouter]) -> Vec<String> {
-    let Some(item) = section.optional("vips") else {
-        return routers.iter().map(|router| router.name.clone()).collect();
-    };
+    written(c, section, routers).unwrap_or_else(|| routers.iter().map(|router| router.name.clone()).collect())
+}
+
+/// Names of the virtual routers meant, where some are named.
+pub(super) fn written(c: &mut Context, section: &mut Section, routers: &[VirtualRouter]) -> Option<Vec<String>> {
+    let item = section.optional("vips")?;
     let mut meant: Vec<String> = Vec::new();
     for item in item.filled_list(&mut c.f, "Write vips = [1], or leave it out for all.") {
         let found = of_one(c, &item, routers);
         meant.extend(found.into_iter().filter(|name| !meant.contains(name)).collect::<Vec<_>>());
     }
-    meant
+    Some(meant)
 }
 
 fn of_one(c: &mut Context, item: &Item, routers: &[VirtualRouter]) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! What `[[track]]` and `[[notify]]` amount to.
 
+use rustls_pki_types::ServerName;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -71,6 +72,26 @@ pub struct HttpCheck {
     /// The Host field.
     pub host: String,
     pub status: RangeInclusive<u16>,
+    /// For `https`.
+    pub tls: Option<TlsCheck>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsCheck {
+    /// Whom the certificate must be for.
+    pub name: ServerName<'static>,
+    pub trust: TlsTrust,
+}
+
+/// Who may have issued the certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TlsTrust {
+    /// Whom this host trusts.
+    System,
+    /// PEM.
+    Roots(Vec<u8>),
+    /// It is not checked at all.
+    Nobody,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,8 +120,7 @@ pub struct Command {
 /// Who is told of changes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hook {
-    /// Names of virtual routers.
-    pub routers: Vec<String>,
+    pub about: About,
     pub any: Option<Command>,
     pub active: Option<Command>,
     pub backup: Option<Command>,
@@ -108,8 +128,20 @@ pub struct Hook {
     pub stop: Option<Command>,
     pub contested: Option<Command>,
     pub fifo: Option<PathBuf>,
+    /// The FIFO gets a line for each change of a priority, too.
+    pub has_priority_changes: bool,
     pub user: Option<String>,
     pub timeout: Duration,
+}
+
+/// What somebody is told about. Scripts hear of routers or of sync groups, not of both, because those of one state get no
+/// arguments and could not tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum About {
+    /// Every router; the FIFO also hears of every sync group.
+    All,
+    Routers(Vec<String>),
+    Groups(Vec<String>),
 }
 
 impl TrackerKind {

@@ -6,6 +6,8 @@
 //! | Backup | yes | BACKUP |
 //! | Backup | no | FAULT |
 //! | Initialize | | FAULT; at the end STOP |
+//!
+//! A fault of one member of a sync group is one of all: a Backup whose group has one tells FAULT, too.
 
 use super::moved;
 use crate::config::settings::{Settings, VirtualRouter};
@@ -35,10 +37,13 @@ pub struct Router {
     pub router: String,
     /// For scripts: `vip1`, with the family only where there are two.
     pub name: String,
+    /// Routers of a sync group are told of together, too.
+    pub group: Option<String>,
     base: u8,
     ability: Ability,
     state: State,
     has_started: bool,
+    has_faulty_group: bool,
     told: Option<Announced>,
 }
 
@@ -48,14 +53,16 @@ pub fn routers(settings: &Settings, before: Vec<Router>) -> Vec<Router> {
         let fresh = Router {
             router: router.name.clone(),
             name: name(router, &settings.routers),
+            group: router.sync_group.clone(),
             base: router.priority,
             ability: Ability::default(),
             state: State::Initialize,
             has_started: false,
+            has_faulty_group: false,
             told: None,
         };
         match before.iter().find(|known| known.router == router.name) {
-            Some(known) => Router { name: fresh.name, base: fresh.base, ..known.clone() },
+            Some(known) => Router { name: fresh.name, group: fresh.group, base: fresh.base, ..known.clone() },
             None => fresh,
         }
     };
@@ -95,23 +102,35 @@ impl Router {
         moved(self.base, self.ability.weight)
     }
 
+    /// The line of keepalived's `notify_priority_changes`; none before there is a state, and in fault.
+    pub fn priority_words(&self) -> Option<[String; 4]> {
+        let word = match self.told {
+            Some(Announced::Master) => "MASTER_PRIORITY",
+            Some(Announced::Backup) => "BACKUP_PRIORITY",
+            Some(Announced::Fault | Announced::Stop | Announced::Contested) | None => return None,
+        };
+        Some([INSTANCE.to_owned(), self.name.clone(), word.to_owned(), self.priority().to_string()])
+    }
+
+    fn is_faulty(&self) -> bool {
+        self.has_started && (self.state == State::Initialize || self.ability.health == Health::Unable)
+    }
+
     /// The four arguments.
     pub fn words(&self, told: Told) -> [String; 4] {
-        let state = match told.state {
-            Announced::Master => "MASTER",
-            Announced::Backup => "BACKUP",
-            Announced::Fault => "FAULT",
-            Announced::Stop => "STOP",
-            Announced::Contested => "MASTER_RX_LOWER_PRI",
-        };
-        ["INSTANCE".to_owned(), self.name.clone(), state.to_owned(), told.priority.to_string()]
+        [INSTANCE.to_owned(), self.name.clone(), word(told.state).to_owned(), told.priority.to_string()]
+    }
+
+    /// What was last told of it.
+    pub fn told(&self) -> Option<Announced> {
+        self.told
     }
 
     fn news(&mut self) -> Option<Told> {
-        self.tell(match (self.state, self.ability.health) {
-            (State::Active, _) => Announced::Master,
-            (State::Backup, Health::Able | Health::Degraded) => Announced::Backup,
-            (State::Backup, Health::Unable) | (State::Initialize, _) => Announced::Fault,
+        self.tell(match self.state {
+            State::Active => Announced::Master,
+            State::Backup if !self.is_faulty() && !self.has_faulty_group => Announced::Backup,
+            State::Backup | State::Initialize => Announced::Fault,
         })
     }
 
@@ -123,6 +142,53 @@ impl Router {
     }
 }
 
+pub const INSTANCE: &str = "INSTANCE";
+
+/// A group has no priority; keepalived says 0.
+pub fn group_words(group: &str, state: Announced) -> [String; 4] {
+    ["GROUP".to_owned(), group.to_owned(), word(state).to_owned(), "0".to_owned()]
+}
+
+fn word(state: Announced) -> &'static str {
+    match state {
+        Announced::Master => "MASTER",
+        Announced::Backup => "BACKUP",
+        Announced::Fault => "FAULT",
+        Announced::Stop => "STOP",
+        Announced::Contested => "MASTER_RX_LOWER_PRI",
+    }
+}
+
+/// Tells the members of a group whether one of them is at fault: what they have to say to that, with their places.
+pub fn spread_fault(routers: &mut [Router], group: &str) -> Vec<(usize, Told)> {
+    let is_member = |router: &Router| router.group.as_deref() == Some(group);
+    let is_faulty = routers.iter().any(|router| is_member(router) && router.is_faulty());
+    let mut news = Vec::new();
+    for (index, router) in routers.iter_mut().enumerate().filter(|(_, router)| is_member(router)) {
+        router.has_faulty_group = is_faulty;
+        if router.has_started && router.told != Some(Announced::Stop) {
+            news.extend(router.news().map(|told| (index, told)));
+        }
+    }
+    news
+}
+
+/// Of what was last told of each member: one in fault is a fault of all, and the group is Master or has stopped when
+/// all have. `None` on the way: while a member has told nothing, and while only some are Master or have stopped.
+pub fn of_group(members: impl Iterator<Item = Option<Announced>>) -> Option<Announced> {
+    let members: Vec<Announced> = members.collect::<Option<_>>()?;
+    let all = |state| members.iter().all(|member| *member == state);
+    match () {
+        () if members.is_empty() => None,
+        () if all(Announced::Stop) => Some(Announced::Stop),
+        () if members.contains(&Announced::Stop) => None,
+        () if all(Announced::Master) => Some(Announced::Master),
+        () if members.contains(&Announced::Master) => None,
+        () if members.contains(&Announced::Fault) => Some(Announced::Fault),
+        () => Some(Announced::Backup),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,10 +197,12 @@ mod tests {
         Router {
             router: "vip1-v4".to_owned(),
             name: "vip1".to_owned(),
+            group: None,
             base: 200,
             ability: Ability::default(),
             state: State::Initialize,
             has_started: false,
+            has_faulty_group: false,
             told: None,
         }
     }
@@ -190,5 +258,27 @@ mod tests {
     fn words_are_keepaliveds() {
         let told = Told { state: Announced::Contested, priority: 7 };
         assert_eq!(router().words(told), ["INSTANCE", "vip1", "MASTER_RX_LOWER_PRI", "7"]);
+    }
+
+    #[test]
+    fn a_group_is_what_its_members_are_together() {
+        use Announced::{Backup, Fault, Master, Stop};
+        #[rustfmt::skip]
+        let rows = [
+            ([Some(Backup), None],         None),
+            ([Some(Backup), Some(Backup)], Some(Backup)),
+            ([Some(Master), Some(Backup)], None),
+            ([Some(Master), Some(Master)], Some(Master)),
+            ([Some(Fault),  Some(Master)], None),
+            ([Some(Fault),  Some(Backup)], Some(Fault)),
+            ([Some(Stop),   Some(Backup)], None),
+            ([Some(Stop),   Some(Fault)],  None),
+            ([Some(Stop),   Some(Stop)],   Some(Stop)),
+        ];
+        for (members, group) in rows {
+            assert_eq!(of_group(members.into_iter()), group, "{members:?}");
+            assert_eq!(of_group(members.into_iter().rev()), group, "{members:?}");
+        }
+        assert_eq!(group_words("G1", Master), ["GROUP", "G1", "MASTER", "0"]);
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct Tally {
     pub done: u64,
     pub failed: u64,
     pub last_error: Option<String>,
+    /// The speaker refused the routers of the settings and has those before.
+    pub has_old_routers: bool,
 }
 
 impl Supervisor {
@@ -115,7 +117,7 @@ impl Supervisor {
         let Candidate { settings, bundle, added } = candidate;
         self.listeners.extend(added);
         self.listeners.retain(&settings);
-        let has_new_routers = settings.routers != self.settings.routers;
+        let has_new_routers = self.reloads.has_old_routers || settings.routers != self.settings.routers;
         self.settings = settings;
         self.bundle = bundle;
         self.loaded_unix_ms = clock::unix_ms();
@@ -130,12 +132,18 @@ impl Supervisor {
             None if self.worker.is_ready() => self.ensure_pair(now),
             Some(_) | None => Ok(()),
         };
+        self.reloads.has_old_routers = outcome.is_err();
+        let mut status = 200;
         if let Err(error) = outcome {
             tracing::error!(target: "lyre::control", %error);
-            answer.errors.push(error.to_string());
+            self.reloads.failed += 1;
+            self.reloads.last_error = Some(error.to_string());
+            answer =
+                Answer { message: "reloaded, but for the virtual routers".to_owned(), errors: vec![error.to_string()] };
+            status = 500;
         }
-        tracing::info!(target: "lyre::control", "reloaded");
-        self.answer_all(now, clients, 200, &answer);
+        tracing::info!(target: "lyre::control", "{}", answer.message);
+        self.answer_all(now, clients, status, &answer);
         self.notify.ready();
     }
 

@@ -9,6 +9,7 @@ pub mod neighbour;
 pub mod pool;
 pub mod process;
 pub mod script;
+pub mod tls;
 
 use crate::config::settings::track::{Tracker, TrackerKind};
 use crate::control::track::judge::Outcome;

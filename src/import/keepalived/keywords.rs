@@ -179,17 +179,7 @@ const GLOBAL: &[Row] = &[
         Ignored(BUFFERS),
     ),
     (&["log_unknown_vrids"], Ignored("adverts of other virtual routers are counted by reason")),
-    (
-        &[
-            "notify_fifo_script",
-            "vrrp_notify_fifo_script",
-            "lvs_notify_fifo",
-            "lvs_notify_fifo_script",
-            "fifo_write_vrrp_states_on_reload",
-            "vrrp_notify_priority_changes",
-        ],
-        Refused(HOOKS),
-    ),
+    (&["lvs_notify_fifo", "lvs_notify_fifo_script", "fifo_write_vrrp_states_on_reload"], Refused(HOOKS)),
     (
         &["script_user", "enable_script_security", "use_symlink_paths", "set_supplementary_groups"],
         Ignored("scripts run without privileges by default; see track.user and notify.user"),
@@ -306,14 +296,14 @@ const INSTANCE: &[Row] = &[
     (&["skip_check_adv_addr"], Ignored("a differing address list is reported, and never stops the pair")),
     (&["strict_mode"], Ignored("Lyre follows RFC 9568")),
     (&["promote_secondaries"], Ignored("Lyre adds and removes each of its addresses by itself")),
-    (&["notify_deleted", "notify_priority_changes"], Refused(HOOKS)),
+    (&["notify_deleted"], Refused(HOOKS)),
     (&["smtp_alert"], Ignored(MAIL)),
     (&["lvs_sync_daemon_interface", "lvs_sync_daemon_inteface"], Refused(LVS)),
 ];
 
 const GROUP: &[Row] = &[
     (&["track_bfd"], Refused(TRACKER)),
-    (&["notify_deleted", "notify_priority_changes"], Refused(HOOKS)),
+    (&["notify_deleted"], Refused(HOOKS)),
     (&["smtp_alert"], Ignored(MAIL)),
     (&["global_tracking", "sync_group_tracking_weight"], Ignored("weights of members count, and members must agree")),
 ];

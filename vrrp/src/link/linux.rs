@@ -73,6 +73,8 @@ pub struct LinuxLink {
     holdings: Vec<Holding>,
     /// As they are put on the interface, in the order of the configuration.
     networks: Vec<IpNet>,
+    /// Those of them that are not the node's own anyway.
+    removable: Vec<IpNet>,
     /// The same, sorted, without prefix lengths.
     virtuals: Vec<IpAddr>,
     /// On the interface, of the virtual router's family.
@@ -116,6 +118,7 @@ impl LinuxLink {
             is_holding: false,
             holdings,
             networks: Vec::new(),
+            removable: Vec::new(),
             virtuals: Vec::new(),
             assigned: Vec::with_capacity(16),
             present: Vec::with_capacity(16),
@@ -131,6 +134,13 @@ impl LinuxLink {
         self.networks = self.at.addresses.iter().map(wanted).collect();
         self.virtuals = self.networks.iter().map(IpNet::addr).collect();
         self.virtuals.sort_unstable();
+        self.removable.clone_from(&self.networks);
+    }
+
+    /// An address of the owner that the system gave the node. What we put there has a lease.
+    fn is_system(&self, address: IpAddr) -> bool {
+        let is_it = |a: &Assigned| a.network.addr() == address && a.is_permanent;
+        self.at.is_owner && self.macvlan.is_none() && self.present.iter().any(is_it)
     }
 
     fn is_virtual(&self, address: IpAddr) -> bool {
@@ -147,24 +157,40 @@ impl LinuxLink {
             (None, Some(peer)) => is_link_local(address) == is_link_local(peer),
             (None, None) => address.is_ipv4() || is_link_local(address),
         };
-        let may_be = |a: &&Assigned| {
-            let address = a.network.addr();
-            !a.is_tentative && is_wanted(address) && (self.at.is_owner || !self.is_virtual(address))
-        };
+        let is_usable = |a: &&Assigned| !a.is_tentative && is_wanted(a.network.addr());
+        let is_real = |a: &&Assigned| is_usable(a) && !self.is_virtual(a.network.addr());
         let neighbour = peer.or(self.at.addresses.first().map(IpNet::addr));
-        choose(self.assigned.iter().filter(may_be), current, neighbour)
+        // An owner may have none but the virtual one. From another it is heard better: whoever stands in for it has
+        // the virtual one, and drops what seems to come from itself.
+        let real = choose(self.assigned.iter().filter(is_real), current, neighbour);
+        real.or_else(|| choose(self.assigned.iter().filter(is_usable), current, neighbour).filter(|_| self.at.is_owner))
     }
 
     /// The address keeps away from the on-link route of a prefix that a node address already has.
     fn plan_holdings(&mut self) {
+        let had_system = self.has_system_addresses();
         self.holdings.clear();
-        for network in &self.networks {
+        self.removable.clear();
+        for at in 0..self.networks.len() {
+            let Some(network) = self.networks.get(at).copied() else { break };
             let is_own = |a: &Assigned| self.virtuals.binary_search(&a.network.addr()).is_err();
             let leaves_route_alone =
-                self.macvlan.is_none() && self.assigned.iter().any(|a| covers(a, network) && is_own(a));
-            self.holdings.push(Holding { network: *network, leaves_route_alone });
+                self.macvlan.is_none() && self.assigned.iter().any(|a| covers(a, &network) && is_own(a));
+            let is_system = self.is_system(network.addr());
+            self.holdings.push(Holding { network, leaves_route_alone, is_system });
+            if !is_system {
+                self.removable.push(network);
+            }
         }
         self.renewal.make_room(self.holdings.len());
+        if self.is_holding && (had_system || self.has_system_addresses()) {
+            // The node's own came or went; a renewal of the old plan would put a lease on it.
+            self.renewal.plan().holdings.clone_from(&self.holdings);
+        }
+    }
+
+    fn has_system_addresses(&self) -> bool {
+        self.holdings.iter().any(|holding| holding.is_system)
     }
 
     /// How many virtual addresses are there, and usable.
@@ -179,7 +205,10 @@ impl LinuxLink {
         } else {
             self.present.extend_from_slice(&self.assigned);
         }
-        let present = self.present.iter().filter(|a| self.virtuals.binary_search(&a.network.addr()).is_ok()).count();
+        // The node's own addresses are there whether we hold them or not.
+        let is_counted = |a: &&Assigned| self.is_holding || !(self.at.is_owner && a.is_permanent);
+        let is_there = |a: &&Assigned| self.virtuals.binary_search(&a.network.addr()).is_ok();
+        let present = self.present.iter().filter(is_there).filter(is_counted).count();
         if self.macvlan.is_none() || holder.is_up == (self.is_holding || present > 0) {
             return Ok(present);
         }
@@ -260,7 +289,8 @@ impl Link for LinuxLink {
             Some(source) => self.open_sockets(base.index, source)?,
             None => self.sockets = None,
         }
-        Ok(Survey { source, mac: holder.mac, is_forwarding: holder.is_forwarding, virtual_present })
+        let is_resident = self.has_system_addresses();
+        Ok(Survey { source, mac: holder.mac, is_forwarding: holder.is_forwarding, virtual_present, is_resident })
     }
 
     fn receive<'a>(&mut self, buffer: &'a mut [u8]) -> Result<Option<Datagram<'a>>, LinkError> {
@@ -309,7 +339,7 @@ impl Link for LinuxLink {
     fn reassign(&mut self, addresses: &[IpNet], lease: Duration) -> Result<(), LinkError> {
         self.at.addresses = addresses.to_vec();
         self.at.lease = lease;
-        let mut gone = std::mem::take(&mut self.networks);
+        let mut gone = std::mem::take(&mut self.removable);
         self.list_addresses();
         gone.retain(|network| !self.networks.contains(network));
         if let Some(macvlan) = &mut self.macvlan {
@@ -341,7 +371,7 @@ impl Link for LinuxLink {
             Some(_) => self.netlink.set_up(index, false),
             None => Ok(()),
         };
-        match self.netlink.drop_addresses(index, &self.networks).and(lowered) {
+        match self.netlink.drop_addresses(index, &self.removable).and(lowered) {
             Err(cause) if cause.raw_os_error() == Some(libc::ENODEV) => Ok(()),
             result => result.map_err(|cause| LinkError::new("remove the virtual addresses", &self.at.interface, cause)),
         }
@@ -434,7 +464,7 @@ mod tests {
     use super::*;
 
     fn assigned(text: &str) -> Assigned {
-        Assigned { network: text.parse().unwrap(), is_secondary: false, is_tentative: false }
+        Assigned { network: text.parse().unwrap(), is_secondary: false, is_tentative: false, is_permanent: true }
     }
 
     fn address(text: &str) -> Option<IpAddr> {

@@ -306,6 +306,14 @@ impl Machine {
         Phase::Active(active)
     }
 
+    /// As after a losing advert of our own: coalesced, and never while releasing.
+    pub(super) fn announce_again(&mut self, mut active: Active, now: Time) -> Phase {
+        if self.advertised(&active) != Priority::RELEASE && active.announcing.contest(&self.announcing, now) {
+            self.push(Action::Announce);
+        }
+        Phase::Active(active)
+    }
+
     /// Peers know us by our source address: the new one is advertised at once.
     pub(super) fn move_source(&mut self, mut active: Active, now: Time, source: IpAddr) -> Phase {
         if source != active.source {

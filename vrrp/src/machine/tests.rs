@@ -28,6 +28,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("Initialize", "address found",      "",                                      "Initialize"),
     ("Initialize", "shutdown",           "",                                      "Initialize"),
     ("Initialize", "yield",              "",                                      "Initialize"),
+    ("Initialize", "contested",          "",                                      "Initialize"),
     ("Initialize", "consent",            "",                                      "Initialize"),
     ("Initialize", "no consent",         "",                                      "Initialize"),
     ("Initialize", "slept",              "",                                      "Initialize"),
@@ -53,6 +54,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("Backup",     "address found",      "",                                      "Backup"),
     ("Backup",     "shutdown",           "Shutdown",                              "Initialize"),
     ("Backup",     "yield",              "",                                      "Backup"),
+    ("Backup",     "contested",          "",                                      "Backup"),
     ("Backup",     "consent",            "",                                      "Backup"),
     ("Backup",     "no consent",         "",                                      "Backup"),
     ("Backup",     "slept",              "stalled 500",                           "Backup"),
@@ -78,6 +80,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("Active",     "address found",      "",                                      "Active"),
     ("Active",     "shutdown",           "send 0, withdraw, Shutdown",            "Initialize"),
     ("Active",     "yield",              "send 0",                                "Active"),
+    ("Active",     "contested",          "announce",                              "Active"),
     ("Active",     "consent",            "",                                      "Active"),
     ("Active",     "no consent",         "",                                      "Active"),
     ("Active",     "slept",              "stalled 500",                           "Stalled"),
@@ -103,6 +106,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("Stalled",    "address found",      "",                                      "Stalled"),
     ("Stalled",    "shutdown",           "withdraw, Shutdown",                    "Initialize"),
     ("Stalled",    "yield",              "",                                      "Stalled"),
+    ("Stalled",    "contested",          "",                                      "Stalled"),
     ("Stalled",    "consent",            "",                                      "Stalled"),
     ("Stalled",    "no consent",         "",                                      "Stalled"),
     ("Stalled",    "slept",              "stalled 500",                           "Stalled"),
@@ -111,13 +115,13 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
 const STATES: [&str; 4] = ["Initialize", "Backup", "Active", "Stalled"];
 
 #[rustfmt::skip]
-const INPUTS: [&str; 24] = [
+const INPUTS: [&str; 25] = [
     "link up", "link down",
     "higher", "equal, higher IP", "equal, lower IP", "lower", "degraded",
     "release by known", "release by other", "own address",
     "tick early", "tick due",
     "able", "degraded health", "unable",
-    "hand over", "resume", "address lost", "address found", "shutdown", "yield", "consent", "no consent",
+    "hand over", "resume", "address lost", "address found", "shutdown", "yield", "contested", "consent", "no consent",
     "slept",
 ];
 
@@ -1231,6 +1235,7 @@ impl Node {
             "address found" => self.handle(Input::AddressFound),
             "shutdown" => self.handle(Input::Shutdown),
             "yield" => self.handle(Input::Yield),
+            "contested" => self.handle(Input::Contested),
             "consent" => self.handle(Input::Consent(true)),
             "no consent" => self.handle(Input::Consent(false)),
             "slept" => self.handle(Input::Slept { late: Duration::from_millis(500) }),

@@ -305,7 +305,10 @@ impl Rounds {
             let open = || open_station(router.clone(), self.options.realtime_priority).map(Some);
             match if stays { Ok(None) } else { open() } {
                 Ok(station) => opened.push((router, station)),
-                Err(error) => return self.journal.note(&router.name.as_str().into(), Remark::Trouble(error, 0)),
+                Err(error) => {
+                    self.host.reloaded(Err(&error));
+                    return self.journal.note(&router.name.as_str().into(), Remark::Trouble(error, 0));
+                }
             }
         }
         self.tell(); // under the old numbers
@@ -327,6 +330,7 @@ impl Rounds {
             }
         }
         self.settle_reload();
+        self.host.reloaded(Ok(()));
         self.is_status_stale = true;
     }
 

@@ -14,7 +14,7 @@ use crate::error::DecodeError;
 use crate::group::Member;
 use crate::link::linux::clock::utc;
 use crate::link::{Change, Datagram, Link, LinkError, Survey};
-use crate::machine::{Action, Event, Input, Machine, Reason, Settings, State};
+use crate::machine::{Action, Event, Health, Input, Machine, Reason, Settings, State};
 use crate::packet::{self, Advert, Carrier, Checked, Checksum, ChecksumChoice, Peers};
 use crate::params::{Priority, Time};
 use chores::{Chore, Chores};
@@ -51,6 +51,10 @@ pub(super) struct Station<L> {
     name: Arc<str>,
     /// What the owner adds to the configured priority.
     weight: i16,
+    /// A losing advert was heard that the sync group does not know of yet.
+    is_contested: bool,
+    /// As last told, whether it counts or not.
+    health: Health,
     machine: Machine,
     link: L,
     survey: Survey,
@@ -134,6 +138,8 @@ impl<L: Link> Station<L> {
         Station {
             name: router.name.as_str().into(),
             weight: 0,
+            is_contested: false,
+            health: Health::Able,
             machine,
             link,
             survey: Survey::default(),
@@ -256,6 +262,15 @@ impl<L: Link> Station<L> {
         Member::of(&self.machine)
     }
 
+    pub(super) fn is_contested(&self) -> bool {
+        self.is_contested
+    }
+
+    /// Whether a losing advert was heard since the last question.
+    pub(super) fn take_contest(&mut self) -> bool {
+        std::mem::take(&mut self.is_contested)
+    }
+
     pub(super) fn holds_addresses(&self) -> bool {
         self.holds_addresses
     }
@@ -303,7 +318,10 @@ impl<L: Link> Station<L> {
         {
             self.plan_announcements();
         }
-        let (present, all) = (self.survey.virtual_present, self.addresses);
+        if before.is_resident != self.survey.is_resident {
+            self.input(now, Input::Health(self.health));
+        }
+        let (present, all, was_holding) = (self.survey.virtual_present, self.addresses, self.holds_addresses);
         if present > 0 && !self.holds_addresses && self.machine.state() == State::Initialize {
             self.input(now, Input::AddressFound);
         }
@@ -312,7 +330,8 @@ impl<L: Link> Station<L> {
             (Some(_), None) => self.input(now, Input::LinkDown),
             _ => {}
         }
-        if self.holds_addresses && present < all && !self.chores.is_holding() {
+        // Those that were put there just now were not there when we looked.
+        if was_holding && self.holds_addresses && present < all && !self.chores.is_holding() {
             self.notice_expiry(now);
             self.input(now, Input::AddressLost);
         }
@@ -423,6 +442,17 @@ impl<L: Link> Station<L> {
 
     /// One input, then everything that follows from it.
     pub(super) fn input(&mut self, now: Time, input: Input<'_>) {
+        // An owner's own addresses cannot move: if it let go, two nodes would answer for them (RFC 9568 §6.1: the owner
+        // is Active whenever it is there).
+        let input = match input {
+            Input::Health(health) => {
+                self.health = health;
+                Input::Health(if self.survey.is_resident { Health::Able } else { health })
+            }
+            Input::Yield if self.survey.is_resident => return,
+            Input::HandOver if self.survey.is_resident => return self.remark(Event::HandOverRefused),
+            other => other,
+        };
         self.machine.handle(now, input);
         self.act(now);
     }
@@ -602,6 +632,7 @@ impl<L: Link> Station<L> {
     }
 
     fn report(&mut self, now: Time, event: Event) {
+        self.is_contested |= matches!(event, Event::LosingAdvert { .. });
         match &event {
             Event::Transition { to, reason, .. } => {
                 self.since = now;

@@ -53,6 +53,7 @@ impl SyncGroups {
     /// After anything that was handed to the routers. `abilities` are what the owner says of each.
     pub(super) fn settle<L: Link>(&mut self, stations: &mut [Station<L>], abilities: &[Ability], now: Time) {
         for group in &mut self.0 {
+            group.spread_contest(stations, now);
             for _ in 0..TURNS_MAX {
                 if !group.turn(stations, abilities, now) {
                     break;
@@ -97,6 +98,19 @@ impl SyncGroup {
             });
         }
         true
+    }
+
+    /// Members share hosts and switches: who believed the loser of one may believe it of all.
+    fn spread_contest<L: Link>(&self, stations: &mut [Station<L>], now: Time) {
+        let is_contested = |place: &usize| stations.get(*place).is_some_and(Station::is_contested);
+        if !self.places.iter().any(is_contested) {
+            return;
+        }
+        self.each(stations, |member| {
+            if !member.take_contest() && member.state() == State::Active {
+                member.input(now, Input::Contested);
+            }
+        });
     }
 
     fn look<L: Link>(&mut self, stations: &[Station<L>]) {

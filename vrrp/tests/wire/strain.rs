@@ -172,7 +172,7 @@ fn be_on(core: usize) {
 fn change_an_address(netlink: &mut Netlink) {
     const LOOPBACK: u32 = 1;
     let network = "192.0.2.1/32".parse().unwrap();
-    let holding = Holding { network, leaves_route_alone: false };
+    let holding = Holding { network, leaves_route_alone: false, is_system: false };
     let _ = netlink.hold_addresses(LOOPBACK, &[holding], Duration::from_secs(3));
     let _ = netlink.drop_addresses(LOOPBACK, &[network]);
 }

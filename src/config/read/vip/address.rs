@@ -42,17 +42,22 @@ pub(super) fn found_interface(c: &mut Context, place: &Place, list: &[Item]) -> 
     None
 }
 
-pub(super) fn address(c: &mut Context, item: &Item, interface: Option<&Interface>) -> Option<IpNet> {
+/// `is_owner`: this node has priority 255, so the address may be its own.
+pub(super) fn address(c: &mut Context, item: &Item, interface: Option<&Interface>, is_owner: bool) -> Option<IpNet> {
     let text = item.text(&mut c.f)?;
     let network = parse_address(c, item, text, interface)?;
     if let Some(reason) = unusable(network) {
         item.error(&mut c.f, format!("{text} {reason}"), "Take an unused address of the network.");
         return None;
     }
-    if let Some(interface) = interface {
+    if let Some(interface) = interface.filter(|interface| !is_owner || !is_on(interface, network.addr())) {
         check_reachable(c, item, network, interface);
     }
     Some(network)
+}
+
+pub(super) fn is_on(interface: &Interface, address: IpAddr) -> bool {
+    interface.addresses.iter().any(|own| own.addr() == address)
 }
 
 fn parse_address(c: &mut Context, item: &Item, text: &str, interface: Option<&Interface>) -> Option<IpNet> {

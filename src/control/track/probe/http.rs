@@ -1,5 +1,6 @@
-//! A GET, and the status it is answered with. Plain HTTP to an address; a connection a check.
+//! A GET, and the status it is answered with. HTTP or HTTPS to an address; a connection a check.
 
+use super::tls::{Client, Session};
 use super::{Finding, Pace, Probe};
 use crate::config::settings::track::HttpCheck;
 use lyre_vrrp::params::Time;
@@ -16,13 +17,20 @@ pub struct Http {
     check: HttpCheck,
     pace: Pace,
     timeout: Duration,
+    /// Of https, as long as it can be had.
+    client: Option<Result<Client, String>>,
     exchange: Option<Exchange>,
 }
 
 struct Exchange {
-    socket: Socket,
+    wire: Wire,
     deadline: Time,
     phase: Phase,
+}
+
+struct Wire {
+    socket: Socket,
+    tls: Option<Session>,
 }
 
 enum Phase {
@@ -36,10 +44,16 @@ enum Phase {
 
 impl Http {
     pub fn new(check: HttpCheck, pace: Pace, timeout: Duration) -> Http {
-        Http { check, pace, timeout, exchange: None }
+        let client = check.tls.as_ref().map(Client::new);
+        Http { check, pace, timeout, client, exchange: None }
     }
 
     fn begin(&self, now: Time) -> io::Result<Exchange> {
+        let tls = match &self.client {
+            None => None,
+            Some(Ok(client)) => Some(client.session().map_err(io::Error::other)?),
+            Some(Err(missing)) => return Err(io::Error::other(missing.clone())),
+        };
         let socket = Socket::new(Domain::for_address(self.check.address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         let is_connected = match socket.connect(&self.check.address.into()) {
@@ -48,7 +62,7 @@ impl Http {
             Err(error) => return Err(error),
         };
         let phase = Phase::Sending { sent: 0, is_connected };
-        Ok(Exchange { socket, deadline: now.plus(self.timeout), phase })
+        Ok(Exchange { wire: Wire { socket, tls }, deadline: now.plus(self.timeout), phase })
     }
 
     fn request(&self) -> String {
@@ -69,24 +83,24 @@ impl Exchange {
     fn go_on(&mut self, request: &[u8]) -> io::Result<Option<Option<u16>>> {
         if let Phase::Sending { sent, is_connected } = &mut self.phase {
             if !*is_connected {
-                if let Some(error) = self.socket.take_error()? {
+                if let Some(error) = self.wire.socket.take_error()? {
                     return Err(error);
                 }
                 // Still under way as long as there is no peer.
-                if self.socket.peer_addr().is_err() {
+                if self.wire.socket.peer_addr().is_err() {
                     return Ok(None);
                 }
                 *is_connected = true;
             }
             while let Some(rest) = request.get(*sent..).filter(|rest| !rest.is_empty()) {
-                *sent += (&self.socket).write(rest)?;
+                *sent += self.wire.write(rest)?;
             }
             self.phase = Phase::Reading(Vec::new());
         }
         let Phase::Reading(answer) = &mut self.phase else { return Ok(None) };
         let mut chunk = [0; 512];
         loop {
-            let length = (&self.socket).read(&mut chunk)?;
+            let length = self.wire.read(&mut chunk)?;
             answer.extend_from_slice(chunk.get(..length).unwrap_or_default());
             if answer.contains(&b'\n') || length == 0 || answer.len() >= ANSWER_BYTES_MAX {
                 return Ok(Some(status(answer)));
@@ -95,14 +109,31 @@ impl Exchange {
     }
 }
 
+impl Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            Some(tls) => tls.write(&mut self.socket, bytes),
+            None => self.socket.write(bytes),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.tls {
+            Some(tls) => tls.read(&mut self.socket, buffer),
+            None => self.socket.read(buffer),
+        }
+    }
+}
+
 impl Probe for Http {
     fn interests<'a>(&'a self, into: &mut Vec<PollFd<'a>>) {
         into.extend(self.exchange.iter().map(|exchange| {
-            let events = match exchange.phase {
-                Phase::Sending { .. } => PollFlags::POLLOUT,
-                Phase::Reading(_) => PollFlags::POLLIN,
+            let events = match (&exchange.phase, &exchange.wire.tls) {
+                (Phase::Sending { is_connected: false, .. }, _) | (Phase::Sending { .. }, None) => PollFlags::POLLOUT,
+                (_, Some(tls)) if tls.wants_write() => PollFlags::POLLOUT,
+                (Phase::Sending { .. }, Some(_)) | (Phase::Reading(_), _) => PollFlags::POLLIN,
             };
-            PollFd::new(exchange.socket.as_fd(), events)
+            PollFd::new(exchange.wire.socket.as_fd(), events)
         }));
     }
 

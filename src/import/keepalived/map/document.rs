@@ -99,8 +99,10 @@ impl Document<'_> {
     fn hooks(&self, out: &mut String) {
         for hook in self.hooks.iter().filter(|hook| !hook.lines.is_empty()) {
             let Some(vips) = self.vips(&hook.vips) else { continue };
+            let of_group = |group: &String| format!("sync_groups = [{}]", quoted(group));
+            let about = hook.group.as_ref().map(of_group).or(vips);
             out.push_str("\n[[notify]]\n");
-            vips.iter().chain(&hook.lines).for_each(|line| out.push_str(&format!("{line}\n")));
+            about.iter().chain(&hook.lines).for_each(|line| out.push_str(&format!("{line}\n")));
         }
     }
 

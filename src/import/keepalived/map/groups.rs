@@ -24,14 +24,15 @@ pub(super) fn read(
         members.dedup();
         let mut hook = Hook::of(members.clone());
         for statement in block.inside().iter().filter(|statement| statement.name() != "group") {
-            let is_read = trackers::read(findings, trackers, statement, &members, None)
+            let is_read = statement.name() == "notify_priority_changes" // with the FIFO, later
+                || trackers::read(findings, trackers, statement, &members, None)
                 || hooks::read(findings, &mut hook, statement);
             if !is_read {
                 keywords::note(findings, Block::Group, statement);
             }
         }
+        hook.group = group(findings, block, instances, &members);
         hooks.push(hook);
-        group(findings, block, instances, &members);
     }
 }
 
@@ -52,7 +53,8 @@ fn names(findings: &mut Findings, instances: &[Instance], line: &Statement) -> V
     found
 }
 
-fn group(findings: &mut Findings, block: &Statement, instances: &mut [Instance], members: &[usize]) {
+/// Its name, if it is one.
+fn group(findings: &mut Findings, block: &Statement, instances: &mut [Instance], members: &[usize]) -> Option<String> {
     let name = block.argument(0).and_then(|name| given_name(name, 63)).unwrap_or_else(|| "group".to_owned());
     let mut count = 0;
     for &member in members {
@@ -62,11 +64,18 @@ fn group(findings: &mut Findings, block: &Statement, instances: &mut [Instance],
         }
     }
     match count {
-        0 => findings.refused(block, "names no instance in a group { } block"),
+        0 => {
+            findings.refused(block, "names no instance in a group { } block");
+            None
+        }
         1 => {
             instances.iter_mut().filter(|i| i.sync_group.as_ref() == Some(&name)).for_each(|i| i.sync_group = None);
             findings.ignored(block, "one member needs no group");
+            None
         }
-        _ => findings.add(block, Class::Mapped, "vip.sync_group of its members"),
+        _ => {
+            findings.add(block, Class::Mapped, "vip.sync_group of its members");
+            Some(name)
+        }
     }
 }

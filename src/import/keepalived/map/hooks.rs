@@ -9,13 +9,15 @@ use crate::import::keepalived::tree::Statement;
 pub(super) struct Hook {
     /// Indices of the instances; empty means all.
     pub(super) vips: Vec<usize>,
+    /// Told of this sync group and not of the instances.
+    pub(super) group: Option<String>,
     /// Keys and values.
     pub(super) lines: Vec<String>,
 }
 
 impl Hook {
     pub(super) fn of(vips: Vec<usize>) -> Hook {
-        Hook { vips, lines: Vec::new() }
+        Hook { vips, group: None, lines: Vec::new() }
     }
 }
 
@@ -62,5 +64,32 @@ pub(super) fn read(findings: &mut Findings, hook: &mut Hook, statement: &Stateme
 pub(super) fn fifo(findings: &mut Findings, statement: &Statement) -> Option<Hook> {
     let path = statement.argument(0).filter(|path| path.starts_with('/'))?;
     findings.mapped(statement, "notify.fifo");
-    Some(Hook { vips: Vec::new(), lines: vec![format!("fifo = {}", quoted(path))] })
+    Some(Hook { lines: vec![format!("fifo = {}", quoted(path))], ..Hook::of(Vec::new()) })
+}
+
+/// `notify_priority_changes` of an instance, a group or all: the FIFO is one for all.
+pub(super) fn priority_changes(findings: &mut Findings, hooks: &mut [Hook], statements: &[Statement]) {
+    let blocks = statements.iter().filter(|statement| !statement.inside().is_empty());
+    let inside = blocks.flat_map(|block| block.inside().iter().map(move |statement| (block.name(), statement)));
+    for (block, statement) in inside {
+        if !matches!(statement.name(), "notify_priority_changes" | "vrrp_notify_priority_changes") {
+            continue;
+        }
+        if statement.argument(0).is_some_and(|word| matches!(word, "off" | "false" | "no")) {
+            findings.ignored(statement, "off by default");
+            continue;
+        }
+        let Some(fifo) = hooks.iter_mut().find(|hook| hook.lines.iter().any(|line| line.starts_with("fifo = "))) else {
+            findings.ignored(statement, "there is no FIFO that could be told");
+            continue;
+        };
+        let line = "priority_changes = true".to_owned();
+        if !fifo.lines.contains(&line) {
+            fifo.lines.push(line);
+        }
+        match block {
+            "global_defs" => findings.mapped(statement, "notify.priority_changes"),
+            _ => findings.remark(statement, "notify.priority_changes, for every router"),
+        }
+    }
 }

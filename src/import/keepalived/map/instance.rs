@@ -153,6 +153,7 @@ pub(super) fn read(
                 instance.virtual_mac.get_or_insert_default().adverts_from_base = true;
                 findings.mapped(statement, "vip.virtual_mac.adverts_from_base");
             }
+            "notify_priority_changes" => {} // with the FIFO, later
             _ if instance.garp.read(findings, statement) => {}
             _ if hooks::read(findings, hook, statement) => {}
             _ if trackers::read(findings, trackers, statement, &[index], instance.interface.as_deref()) => {}
@@ -242,7 +243,7 @@ fn priority(findings: &mut Findings, statement: &Statement) -> Option<u8> {
         None => findings.refused(statement, "is not 1..255"),
         Some(255) => findings.remark(
             statement,
-            "vip.priority: the owner is Active whenever it is there; the address must not be configured by anybody else",
+            "vip.priority: the owner is Active whenever it is there; what the system itself put on the interface stays there",
         ),
         Some(_) => findings.mapped(statement, "the order of cluster.nodes, whose first one has 254 and the next 253"),
     }

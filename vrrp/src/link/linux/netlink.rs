@@ -56,6 +56,8 @@ pub struct Holding {
     pub network: IpNet,
     /// The on-link route of its prefix already belongs to one of the node's own addresses.
     pub leaves_route_alone: bool,
+    /// The node's own, whose addresses the owner (255) only lends: not put there, not given a lease, not removed.
+    pub is_system: bool,
 }
 
 impl Netlink {
@@ -129,7 +131,8 @@ impl Netlink {
     fn hold_batch(&mut self, index: u32, holdings: &[Holding], lease: Duration) -> io::Result<()> {
         self.request.clear();
         let first = self.sequence.wrapping_add(1);
-        for holding in holdings {
+        let ours = || holdings.iter().filter(|holding| !holding.is_system);
+        for holding in ours() {
             let sequence = self.next_sequence();
             let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
             let mut message = Message::begin(&mut self.request, libc::RTM_NEWADDR, flags, sequence);
@@ -141,7 +144,7 @@ impl Netlink {
             message.attribute(IFA_PROTO, &[ADDRESS_MARK]);
             message.end();
         }
-        self.acknowledged(first, holdings.len(), libc::EEXIST)
+        self.acknowledged(first, ours().count(), libc::EEXIST)
     }
 
     fn drop_batch(&mut self, index: u32, addresses: &[IpNet]) -> io::Result<()> {

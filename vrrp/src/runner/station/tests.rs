@@ -5,6 +5,8 @@ use crate::link::Overheard;
 use crate::machine::Preempt;
 use crate::packet::{Family, GROUP_V4};
 use crate::params::{Centis, Version, Vrid};
+use crate::runner::Ability;
+use crate::runner::sync::SyncGroups;
 use ipnet::IpNet;
 use std::io;
 use std::net::Ipv4Addr;
@@ -130,7 +132,13 @@ fn router() -> Router {
 
 /// Started at 0 on a usable link.
 fn backup() -> Station<Script> {
-    let survey = Survey { source: Some(OWN), mac: [2, 0, 0, 0, 0, 1], is_forwarding: false, virtual_present: 0 };
+    let survey = Survey {
+        source: Some(OWN),
+        mac: [2, 0, 0, 0, 0, 1],
+        is_forwarding: false,
+        virtual_present: 0,
+        is_resident: false,
+    };
     let mut station = Station::new(router(), Script { survey, ..Script::default() });
     station.survey(at(0));
     assert_eq!(station.machine.state(), State::Backup);
@@ -175,6 +183,53 @@ fn a_take_over_advertises_then_holds_then_announces_both_forms() {
     assert_eq!(station.counters.announcements_sent, 2);
     assert_eq!(station.counters.transitions_to_active, 1);
     assert!(station.holds_addresses());
+}
+
+#[test]
+fn a_losing_advert_makes_the_whole_group_announce_again_and_only_once() {
+    let grouped = || {
+        let mut station = active();
+        station.router.sync_group = Some("both".to_owned());
+        station
+    };
+    let mut stations = [grouped(), grouped()];
+    let abilities = [Ability::default(); 2];
+    let mut group = SyncGroups::form(&mut stations, &abilities, at(310));
+    let announced = |stations: &[Station<Script>]| {
+        let of = |station: &Station<Script>| station.link.done.iter().filter(|done| **done == "announce").count();
+        [of(&stations[0]), of(&stations[1])]
+    };
+    stations.iter_mut().for_each(|station| station.link.done.clear());
+    hear(&mut stations[0], 320, &[datagram(255, &advert(100))]);
+    group.settle(&mut stations, &abilities, at(320));
+    assert_eq!(announced(&stations), [2, 2], "both forms, of both members");
+    for milliseconds in [330, 400, 500] {
+        hear(&mut stations[0], milliseconds, &[datagram(255, &advert(100))]);
+        group.settle(&mut stations, &abilities, at(milliseconds));
+    }
+    assert_eq!(announced(&stations), [2, 2], "more of them add nothing yet");
+}
+
+#[test]
+fn an_owner_whose_addresses_are_its_own_gives_nothing_away_while_they_are() {
+    let mut owner = router();
+    owner.settings.priority = Priority::OWNER;
+    let survey = Survey { source: Some(OWN), is_resident: true, ..Survey::default() };
+    let mut station = Station::new(owner, Script { survey, ..Script::default() });
+    station.input(at(0), Input::Health(Health::Unable));
+    station.survey(at(0));
+    assert_eq!(station.machine.effective_priority(), Priority::OWNER);
+    for input in [Input::HandOver, Input::Yield, Input::Health(Health::Unable)] {
+        station.input(at(10), input);
+        assert_eq!((station.state(), station.machine.effective_priority()), (State::Active, Priority::OWNER));
+    }
+    let refusals = std::iter::from_fn(|| station.next_remark());
+    let is_refusal = |remark: &Remark| matches!(remark, Remark::Event(Event::HandOverRefused));
+    assert_eq!(refusals.filter(is_refusal).count(), 1);
+    // Somebody took the address off the interface: what is there now is ours, and can move.
+    station.link.survey.is_resident = false;
+    station.survey(at(20));
+    assert_eq!(station.machine.effective_priority(), Priority::RELEASE);
 }
 
 #[test]

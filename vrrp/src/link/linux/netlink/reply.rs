@@ -21,6 +21,8 @@ pub(super) const IFA_PROTO: u16 = 11;
 pub(super) const IFA_F_NODAD: u32 = 0x02;
 pub(super) const IFA_F_NOPREFIXROUTE: u32 = 0x200;
 pub(super) const IFA_F_SECONDARY: u8 = 0x01;
+/// It has no lifetime.
+const IFA_F_PERMANENT: u8 = 0x80;
 pub(super) const IFA_F_DADFAILED: u8 = 0x08;
 pub(super) const IFA_F_TENTATIVE: u8 = 0x40;
 
@@ -65,6 +67,8 @@ pub struct Assigned {
     pub is_secondary: bool,
     /// IPv6: duplicate detection runs or has failed, so it cannot be a source.
     pub is_tentative: bool,
+    /// Without lifetime, which ours never are: somebody else put it there.
+    pub is_permanent: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -169,6 +173,7 @@ pub fn read_assigned(body: &[u8]) -> Option<(u32, Assigned)> {
         network: IpNet::new(address, prefix).ok()?,
         is_secondary: address.is_ipv4() && flags & IFA_F_SECONDARY != 0,
         is_tentative: address.is_ipv6() && flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED) != 0,
+        is_permanent: flags & IFA_F_PERMANENT != 0,
     };
     Some((u32_at(body, 4)?, assigned))
 }
