@@ -9,6 +9,7 @@ use crate::serve::connection::{Door, Life, Newcomer};
 use crate::serve::core::Core;
 use crate::serve::reply::{self, About, Own, body::Audience};
 use crate::serve::shared::{Phase, Shared};
+use crate::serve::tcp;
 use crate::telemetry::access::Log;
 use crate::telemetry::writer::Outlet;
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
@@ -131,7 +132,7 @@ impl Listeners {
         let view = core.view();
         let is_stopping = core.phase() >= Phase::Stopping;
         self.0.borrow_mut().retain(|(address, listener)| {
-            let stays = !is_stopping && view.snapshot.settings.listeners.iter().any(|named| named.address == *address);
+            let stays = !is_stopping && view.snapshot.settings.addresses().any(|named| named == *address);
             if !stays {
                 listener.stop();
             }
@@ -147,6 +148,10 @@ async fn accept(core: Rc<Core>, listener: Rc<Listener>, address: SocketAddr, por
         match listener.accept().await {
             Ok(Some((socket, peer))) => {
                 let view = core.view();
+                if let Some(service) = tcp::service_at(&view.snapshot, address) {
+                    tcp::welcome(&core, service, socket, peer);
+                    continue;
+                }
                 let named = view.snapshot.settings.listeners.iter().find(|named| named.address == address);
                 kind = named.map_or(kind, |named| named.kind);
                 welcome(&core, socket, peer, port, kind);
