@@ -144,15 +144,21 @@ impl Listeners {
 /// Accepts until the listener is stopped; what was accepted by then is served.
 async fn accept(core: Rc<Core>, listener: Rc<Listener>, address: SocketAddr, port: u16) {
     let mut kind = ListenerKind::Http;
+    // What a socket was for it stays for: a client that was accepted while a reload took it away gets what it came for.
+    let mut last_service = None;
     loop {
         match listener.accept().await {
             Ok(Some((socket, peer))) => {
                 let view = core.view();
-                if let Some(service) = tcp::service_at(&view.snapshot, address) {
-                    tcp::welcome(&core, service, socket, peer);
+                let named = view.snapshot.settings.listeners.iter().find(|named| named.address == address);
+                let service = tcp::service_at(&view.snapshot, address);
+                if service.is_some() || named.is_some() {
+                    last_service = service;
+                }
+                if let Some(service) = &last_service {
+                    tcp::welcome(&core, service.clone(), socket, peer);
                     continue;
                 }
-                let named = view.snapshot.settings.listeners.iter().find(|named| named.address == address);
                 kind = named.map_or(kind, |named| named.kind);
                 welcome(&core, socket, peer, port, kind);
             }

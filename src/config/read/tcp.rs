@@ -76,8 +76,7 @@ fn service(
     let connect_timeout = section.duration(&mut c.f, "connect_timeout", 10 * MS..=60 * S, 5 * S);
     let idle_timeout = section.optional("idle_timeout").and_then(|item| idle(c, &item));
     let proxy_protocol = section.optional("proxy_protocol").and_then(|item| proxy(c, &item));
-    let max_connections_per_server =
-        section.count(&mut c.f, "max_connections_per_server", 1..=1_000_000, 1_000_000);
+    let max_connections_per_server = section.count(&mut c.f, "max_connections_per_server", 1..=1_000_000, 1_000_000);
     let allow = section.optional("allow").map(|item| networks(c, &item)).unwrap_or_default();
     section.finish(&mut c.f);
     Service {
@@ -131,7 +130,9 @@ fn address(c: &mut Context, item: &Item) -> Option<SocketAddr> {
     let text = item.text(&mut c.f)?;
     let wrong = match names::endpoint(text, 3306) {
         Err(wrong) => wrong,
-        Ok(address) if address.ip().is_multicast() => (format!("{} is a multicast address", address.ip()), String::new()),
+        Ok(address) if address.ip().is_multicast() => {
+            (format!("{} is a multicast address", address.ip()), String::new())
+        }
         Ok(address) => match address.ip() {
             IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => {
                 let hint = format!("Write \"{}\".", SocketAddr::new(ip.to_canonical(), address.port()));

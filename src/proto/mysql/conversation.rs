@@ -1,8 +1,8 @@
 //! One connection to a server as a state machine: bytes in, what to send and what was learnt out.
 
 use super::packet::{Reader, frame};
-use super::rows::Rows;
 pub use super::rows::Row;
+use super::rows::Rows;
 use super::{Fault, Login, login};
 
 /// COM_QUIT as a packet: a farewell, so that the server counts no aborted connection.

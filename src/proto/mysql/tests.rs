@@ -76,10 +76,7 @@ fn the_status_query_has_the_documented_header() {
 #[test]
 fn rows_arrive_whatever_the_pieces() {
     let bytes = answer(&[("wsrep_ready", "ON"), ("wsrep_local_state", "4")]);
-    let expected = vec![
-        ("wsrep_ready".to_owned(), "ON".to_owned()),
-        ("wsrep_local_state".to_owned(), "4".to_owned()),
-    ];
+    let expected = vec![("wsrep_ready".to_owned(), "ON".to_owned()), ("wsrep_local_state".to_owned(), "4".to_owned())];
     for size in 1..bytes.len() {
         let mut conversation = logged_in();
         conversation.ask("SHOW").unwrap();
@@ -144,12 +141,9 @@ fn malformed_answers_are_faults() {
         conversation.push(bytes);
         assert!(conversation.next(&LOGIN).is_err(), "{bytes:?}");
     }
-    for payloads in [
-        [b"\0".as_slice(), b"", b""],
-        [b"\xfb", b"", b""],
-        [b"\x02", b"x", b"\xff"],
-        [b"\x01", b"x", b"no end"],
-    ] {
+    for payloads in
+        [[b"\0".as_slice(), b"", b""], [b"\xfb", b"", b""], [b"\x02", b"x", b"\xff"], [b"\x01", b"x", b"no end"]]
+    {
         let mut conversation = logged_in();
         conversation.ask("SHOW").unwrap();
         payloads.iter().for_each(|payload| conversation.push(&frame(1, payload)));

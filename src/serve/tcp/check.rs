@@ -11,6 +11,7 @@ use crate::policy::health::{Health, State, Verdict};
 use crate::policy::service::{Standing, galera, writer};
 use crate::proto::mysql::Login;
 use crate::proto::mysql::conversation::{Conversation, QUIT, Row, Said};
+use crate::serve::health;
 use crate::serve::shared::{Phase, Shared};
 use crate::serve::tcp::{Member, Service};
 use std::io;
@@ -60,7 +61,9 @@ fn elect(shared: &Shared, service: &Service) {
     service.desk.writer_changes.fetch_add(1, Relaxed);
     let name = service.settings.name.as_str();
     match (service.writer(), service.has_writer()) {
-        (Some(writer), _) => tracing::info!(service = name, server = writer.server.name, "all sessions go to this server"),
+        (Some(writer), _) => {
+            tracing::info!(service = name, server = writer.server.name, "all sessions go to this server")
+        }
         (None, true) => tracing::error!(service = name, "no server can be used, sessions are refused"),
         (None, false) => {}
     }
@@ -128,6 +131,7 @@ impl Checker {
         if standing == before {
             return;
         }
+        health::summarize(&self.shared);
         let (name, server) = (service.settings.name.as_str(), self.member.server.name.as_str());
         match standing {
             Standing::Good => tracing::info!(service = name, server, "server is up"),

@@ -164,7 +164,8 @@ pub fn service_at(snapshot: &Snapshot, address: SocketAddr) -> Option<Arc<Servic
 pub fn welcome(core: &Rc<Core>, service: Arc<Service>, socket: Socket, peer: SocketAddr) {
     let client = peer.ip().to_canonical();
     core.counters().accepted.bump();
-    let is_allowed = service.settings.allow.is_empty() || service.settings.allow.iter().any(|net| net.contains(&client));
+    let is_allowed =
+        service.settings.allow.is_empty() || service.settings.allow.iter().any(|net| net.contains(&client));
     let refusal = match () {
         () if !is_allowed => Some(End::NotAllowed),
         () if !core.admit(client) => Some(End::Overloaded),
