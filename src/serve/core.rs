@@ -276,13 +276,15 @@ impl Core {
             line.tunnels.store(counters.tunnels.read(), Relaxed);
         }
         self.date.refresh(now());
+        // Before the generation: a change of the settings that it follows from is then adopted below.
+        let writers = self.shared.writers();
         let generation = self.shared.generation();
         if generation != self.generation.get() {
             self.generation.set(generation);
             self.adopt(self.shared.snapshot());
         }
         let view = self.view();
-        self.sessions.tend(self.shared.writers(), &view.snapshot.services);
+        self.sessions.tend(writers, &view.snapshot.services);
         for pool in &view.pools {
             pool.queue.wake_first();
             for upstream in &pool.servers {

@@ -139,7 +139,10 @@ impl Checker {
             Standing::Bad => tracing::warn!(service = name, server, reason, "server is down"),
             Standing::Unknown => {}
         }
-        elect(&self.shared, service);
+        // A reload may have come while the server was asked.
+        if let Some(service) = self.service() {
+            elect(&self.shared, &service);
+        }
     }
 
     /// Waits for the next question: the interval and up to a tenth more; much less while the standing is about to change,

@@ -147,11 +147,12 @@ fn is_right(service: &Service, member: &Arc<Member>) -> bool {
 
 /// Starts a session for an admitted client. A panic ends the session and nothing else.
 pub(super) fn spawn(core: Rc<Core>, service: Arc<Service>, socket: Socket, peer: SocketAddr) {
-    let guard = Guard::new(core, &service, peer, &socket);
+    let guard = Guard::new(core.clone(), &service, peer, &socket);
     let mut walk = Box::pin(walk(guard, service, socket, peer));
     let guarded = poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| walk.as_mut().poll(cx))) {
         Ok(poll) => poll,
         Err(_) => {
+            core.counters().panics.bump();
             tracing::error!(%peer, "a session's task panicked, the session is closed");
             Poll::Ready(())
         }
@@ -351,7 +352,10 @@ async fn open(
             }
             Err(error) => {
                 tracing::debug!(server = seat.server.name, %error, "no connection");
-                count_failure(core, &seat.server);
+                // One that is no longer the right one did not fail.
+                if !seat.lifeline.is_cut.get() {
+                    count_failure(core, &seat.server);
+                }
                 tried.push(member);
             }
         }
