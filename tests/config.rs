@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use lyre::config::bundle::{Bundle, Interface};
+use lyre::config::settings::tcp::{self, Mode, ProxyVersion};
 use lyre::config::settings::vip::{Authentication, Checksum, HmacMode, Peer, Peers, VirtualMac};
 use lyre::config::settings::{AccessLog, CheckKind, ListenerKind, Secret, Settings};
 use lyre::config::{self, Report};
@@ -43,6 +44,7 @@ static FILES: LazyLock<BTreeMap<PathBuf, Vec<u8>>> = LazyLock::new(|| {
     files.insert("short.key".into(), b"hunter2\n".to_vec());
     files.insert("empty.key".into(), b"\n".to_vec());
     files.insert("password".into(), b"secret\n".to_vec());
+    files.insert("galera.pw".into(), b"check-secret\n".to_vec());
     files.insert("vrrp-2.key".into(), [b'k'; 64].to_vec());
     files.insert("garbage.pem".into(), b"this is no PEM\n".to_vec());
     files
@@ -328,6 +330,31 @@ fn a_named_host_wins_over_any_host_and_a_longer_path_over_a_shorter() {
     let routes: Vec<_> = settings.routes.iter().map(|r| (r.hosts.len(), r.path.as_str())).collect();
     assert_eq!(routes, [(2, "/push/"), (2, "/"), (1, "/"), (0, "/docs/")]);
     assert_eq!(settings.routes[0].hosts, ["cloud.example.com", "192.0.2.10"]);
+}
+
+#[test]
+fn every_key_of_a_tcp_service_reaches_the_settings() {
+    let settings = settings(include_str!("config/good/tcp.toml"));
+    let [galera, redis] = &settings.services[..] else { panic!("{:#?}", settings.services) };
+    assert_eq!(galera.name, "galera");
+    assert_eq!(galera.servers.len(), 3);
+    assert_eq!(galera.mode, Mode::SingleWriter);
+    let password = Secret(b"check-secret"[..].into());
+    assert_eq!(galera.check.kind, tcp::CheckKind::Galera { user: "lyre".to_owned(), password });
+    assert_eq!((galera.check.interval, galera.check.timeout), (Duration::from_secs(1), Duration::from_secs(2)));
+    assert_eq!((galera.check.rise, galera.check.fall), (3, 2));
+    assert_eq!((galera.proxy_protocol, galera.idle_timeout), (Some(ProxyVersion::V2), None));
+    assert_eq!(galera.allow, ["10.0.0.0/24".parse().unwrap(), "10.1.0.1/32".parse().unwrap()]);
+    assert_eq!((redis.mode, redis.proxy_protocol, redis.listen.len()), (Mode::First, None, 2));
+    assert_eq!(redis.connect_timeout, Duration::from_secs(1));
+    assert_eq!(redis.idle_timeout, Some(Duration::from_secs(8 * 3600)));
+    assert_eq!(redis.max_connections_per_server, 500);
+    assert_eq!((redis.check.interval, redis.check.timeout), (Duration::from_millis(500), Duration::from_secs(1)));
+    assert_eq!((redis.check.rise, redis.check.fall, &redis.check.kind), (1, 2, &tcp::CheckKind::Connect));
+    // The node serves: its worker matters, and its ports need what other ports need.
+    assert!(settings.trackers.iter().any(|tracker| tracker.name == "proxy"));
+    let ports: Vec<u16> = settings.addresses().map(|address| address.port()).collect();
+    assert_eq!(ports, [3306, 6379, 6379]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::output::{self, Colour, Style};
 use crate::config;
 use crate::config::error::Problem;
 use crate::config::settings::vip::{Authentication, Peers};
-use crate::config::settings::{Check, CheckKind, Listener, ListenerKind, Pool, Settings, VirtualRouter};
+use crate::config::settings::{Check, CheckKind, Listener, ListenerKind, Pool, Settings, VirtualRouter, tcp};
 use crate::config::units::show_duration;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -73,10 +73,11 @@ fn summary(settings: &Settings) -> Vec<(&'static str, String)> {
         lines.push(("route", format!("{hosts} {} to {pool}", route.path)));
     }
     lines.extend(settings.pools.iter().map(|pool| ("pool", pool_line(pool))));
+    lines.extend(settings.services.iter().map(|service| ("tcp", service_line(service))));
     if !settings.trust.proxies.is_empty() {
         lines.push(("trust", counted(settings.trust.proxies.len(), "proxy network")));
     }
-    if !settings.listeners.is_empty() {
+    if settings.addresses().next().is_some() {
         lines.push(("worker", counted(settings.worker.cores, "core")));
     }
     lines.push(("admin", settings.admin.socket.display().to_string()));
@@ -152,6 +153,32 @@ fn pool_line(pool: &Pool) -> String {
     )
 }
 
+fn service_line(service: &tcp::Service) -> String {
+    let listen: Vec<String> = service.listen.iter().map(ToString::to_string).collect();
+    let servers: Vec<&str> = service.servers.iter().map(|server| server.name.as_str()).collect();
+    let check = match &service.check.kind {
+        tcp::CheckKind::Connect => "TCP connect",
+        tcp::CheckKind::Galera { .. } => "Galera state",
+    };
+    format!(
+        "{}: {} to {}; {}, checked by {check} every {}",
+        service.name,
+        listen.join(", "),
+        servers.join(", "),
+        mode_name(service.mode),
+        show_duration(service.check.interval)
+    )
+}
+
+fn mode_name(mode: tcp::Mode) -> &'static str {
+    match mode {
+        tcp::Mode::LeastConnections => "least-connections",
+        tcp::Mode::Source => "source",
+        tcp::Mode::First => "first",
+        tcp::Mode::SingleWriter => "single-writer",
+    }
+}
+
 fn check_line(check: &Check) -> String {
     let what = match &check.kind {
         CheckKind::NextcloudStatus { host } => format!("/status.php of {host}"),
@@ -200,6 +227,12 @@ fn summary_json(settings: &Settings) -> Value {
             "name": pool.name,
             "servers": pool.servers.iter().map(|server| server.address).collect::<Vec<_>>(),
             "max_requests_per_server": pool.max_requests_per_server,
+        })).collect::<Vec<_>>(),
+        "services": settings.services.iter().map(|service| json!({
+            "name": service.name,
+            "listen": service.listen,
+            "servers": service.servers.iter().map(|server| &server.name).collect::<Vec<_>>(),
+            "mode": mode_name(service.mode),
         })).collect::<Vec<_>>(),
         "cores": settings.worker.cores,
         "admin_socket": settings.admin.socket,

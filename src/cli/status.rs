@@ -75,6 +75,7 @@ fn render(status: &Status, before: Option<(Duration, &Status)>, style: Style) ->
     section(&mut lines, style, "trackers", &status.trackers, |tracker| vec![tracker_line(tracker, style)]);
     worker(&mut lines, status, before, style);
     pools(&mut lines, status, style);
+    services(&mut lines, status, style);
     let first = status.transitions.len().saturating_sub(TRANSITIONS_SHOWN);
     let last = status.transitions.get(first..).unwrap_or_default();
     section(&mut lines, style, "transitions", last, |transition| vec![transition_line(transition)]);
@@ -258,6 +259,19 @@ fn pools(lines: &mut Vec<String>, status: &Status, style: Style) {
         let name = pool.get("name").and_then(Value::as_str).unwrap_or("?");
         let servers = pool.get("servers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         section(lines, style, &format!("pool {}", printable(name)), servers, |server| vec![server_line(server, style)]);
+    }
+}
+
+fn services(lines: &mut Vec<String>, status: &Status, style: Style) {
+    for service in status.detail.get("services").and_then(Value::as_array).into_iter().flatten() {
+        let text = |name: &str| service.get(name).and_then(Value::as_str);
+        let count = |name: &str| service.get(name).and_then(Value::as_u64).unwrap_or(0);
+        let servers = service.get("servers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let mut title = format!("tcp {}: {} sessions", printable(text("name").unwrap_or("?")), count("sessions"));
+        if let Some(writer) = text("writer") {
+            title += &format!(", all to {}", printable(writer));
+        }
+        section(lines, style, &title, servers, |server| vec![server_line(server, style)]);
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Durations are `Duration`, sizes bytes, references are indices into the vectors of this struct.
 
+pub mod tcp;
 pub mod track;
 pub mod vip;
 
@@ -30,12 +31,22 @@ pub struct Settings {
     pub pools: Vec<Pool>,
     /// First match wins; ordered by the configuration reader: a named host before any host, then the longer path.
     pub routes: Vec<Route>,
+    /// TCP services.
+    pub services: Vec<tcp::Service>,
     pub trust: Trust,
     pub limits: Limits,
     pub timeouts: Timeouts,
     pub worker: Worker,
     pub admin: Admin,
     pub log: Log,
+}
+
+impl Settings {
+    /// Every address that something listens on.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let services = self.services.iter().flat_map(|service| service.listen.iter().copied());
+        self.listeners.iter().map(|listener| listener.address).chain(services)
+    }
 }
 
 #[derive(Debug, Clone)]

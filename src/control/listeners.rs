@@ -31,7 +31,7 @@ impl Listeners {
     pub fn bind_missing(&self, settings: &Settings, cores: usize) -> Result<Listeners, Vec<BindError>> {
         let mut added = Listeners::default();
         let mut errors = Vec::new();
-        for address in settings.listeners.iter().map(|listener| listener.address) {
+        for address in settings.addresses() {
             if self.sockets.contains_key(&address) || added.sockets.contains_key(&address) {
                 continue;
             }
@@ -50,7 +50,7 @@ impl Listeners {
 
     /// Closes the sockets that `settings` no longer name.
     pub fn retain(&mut self, settings: &Settings) {
-        self.sockets.retain(|address, _| settings.listeners.iter().any(|listener| listener.address == *address));
+        self.sockets.retain(|address, _| settings.addresses().any(|named| named == *address));
     }
 
     /// What a worker is told, and the descriptors in the same order.

@@ -81,9 +81,7 @@ impl Missing {
     pub fn of(settings: &Settings, held: Capabilities, unprivileged_port: u16) -> Missing {
         let mut missing = Missing::default();
         let low: Vec<String> = settings
-            .listeners
-            .iter()
-            .map(|listener| listener.address)
+            .addresses()
             .filter(|address| address.port() != 0 && address.port() < unprivileged_port)
             .map(|address| address.to_string())
             .collect();

@@ -19,7 +19,7 @@ mod sys;
 
 pub use buffers::Chunk;
 
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -253,6 +253,15 @@ impl Socket {
     /// The peer gets RST (SO_LINGER 0) when the socket closes.
     pub fn abort(&self) {
         sys::reset_on_close(&self.fd());
+    }
+
+    /// Finds out within two minutes that a silent peer is gone: asks after a minute, then every ten seconds, six times.
+    pub fn keep_alive(&self) -> io::Result<()> {
+        let keepalive = TcpKeepalive::new()
+            .with_time(Duration::from_secs(60))
+            .with_interval(Duration::from_secs(10))
+            .with_retries(6);
+        SockRef::from(&self.fd()).set_tcp_keepalive(&keepalive)
     }
 
     pub fn local_addr(&self) -> io::Result<SocketAddr> {

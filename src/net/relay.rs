@@ -41,6 +41,8 @@ pub enum End {
     Idle,
     /// A side failed; both streams are set to reset when dropped, for neither side may take a piece for the whole.
     Failed(Side, io::Error),
+    /// Told to; the streams are as they were.
+    Stopped,
 }
 
 /// The stream an error came from.
@@ -53,18 +55,41 @@ pub enum Side {
 /// Moves bytes between `first` and `second` until both have closed their side, one fails, or nothing moved for
 /// `idle`. Each end of stream is passed on, so half-closed connections work.
 pub async fn relay(first: &Stream, second: &Stream, idle: Duration) -> Relayed {
+    relay_until(first, second, Some(idle), std::future::pending(), |_, _| {}).await
+}
+
+/// As [`relay`], also ending when `stop` does, with every piece told to `seen` when it arrives. Without `idle` it lasts
+/// as long as both sides do.
+pub async fn relay_until(
+    first: &Stream,
+    second: &Stream,
+    idle: Option<Duration>,
+    stop: impl Future<Output = ()>,
+    seen: impl Fn(Side, usize),
+) -> Relayed {
     let (forth, back) = (Cell::new(0), Cell::new(0));
     let timer = Timer::new();
-    timer.arm(idle);
-    let progress = |counter: &Cell<u64>, count: usize| {
+    let wait = || idle.into_iter().for_each(|idle| timer.arm(idle));
+    wait();
+    let progress = |side: Side, counter: &Cell<u64>, count: usize| {
         counter.set(counter.get() + count as u64);
-        timer.arm(idle);
+        seen(side, count);
+        wait();
     };
-    let forward = pin!(pump((first, Side::First), (second, Side::Second), |count| progress(&forth, count)));
-    let backward = pin!(pump((second, Side::Second), (first, Side::First), |count| progress(&back, count)));
-    let end = match timer.bound(Both { forward, backward, is_forward_done: false, is_backward_done: false }).await {
-        Ok(Ok(())) => End::Finished,
-        Ok(Err((side, error))) => {
+    let forward =
+        pin!(pump((first, Side::First), (second, Side::Second), |count| progress(Side::First, &forth, count)));
+    let backward =
+        pin!(pump((second, Side::Second), (first, Side::First), |count| progress(Side::Second, &back, count)));
+    let mut both = Both { forward, backward, is_forward_done: false, is_backward_done: false };
+    let mut stop = pin!(stop);
+    let until = poll_fn(|cx| match stop.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(None),
+        Poll::Pending => Pin::new(&mut both).poll(cx).map(Some),
+    });
+    let end = match timer.bound(until).await {
+        Ok(None) => End::Stopped,
+        Ok(Some(Ok(()))) => End::Finished,
+        Ok(Some(Err((side, error)))) => {
             first.abort();
             second.abort();
             End::Failed(side, error)

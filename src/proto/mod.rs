@@ -2,3 +2,5 @@
 
 pub mod http1;
 pub mod http2;
+pub mod mysql;
+pub mod proxy_header;

@@ -12,6 +12,7 @@ use crate::serve::reply::Answer;
 use crate::serve::shared::{Cell as ServerCell, Phase, Pool, Server, Shared, Snapshot};
 use crate::serve::sleepers::Sleepers;
 use crate::serve::stamp::DateLine;
+use crate::serve::tcp::Sessions;
 use crate::telemetry::access::Log;
 use crate::telemetry::counters::CoreCounters;
 use std::cell::{Cell, RefCell};
@@ -31,6 +32,8 @@ pub struct Core {
     pub fields: RefCell<Fields>,
     pub date: DateLine,
     pub sleepers: Sleepers,
+    /// Of TCP services.
+    pub sessions: Sessions,
     log: RefCell<Log>,
     view: RefCell<Rc<View>>,
     /// Of the view's certificates.
@@ -121,6 +124,7 @@ impl Core {
             driver,
             fields: RefCell::new(Fields::new()),
             sleepers: Sleepers::default(),
+            sessions: Sessions::default(),
             log: RefCell::new(log),
             acceptor: RefCell::new(view.snapshot.tls.clone().map(Acceptor::new).map(Rc::new)),
             view: RefCell::new(view),
@@ -272,12 +276,15 @@ impl Core {
             line.tunnels.store(counters.tunnels.read(), Relaxed);
         }
         self.date.refresh(now());
+        // Before the generation: a change of the settings that it follows from is then adopted below.
+        let writers = self.shared.writers();
         let generation = self.shared.generation();
         if generation != self.generation.get() {
             self.generation.set(generation);
             self.adopt(self.shared.snapshot());
         }
         let view = self.view();
+        self.sessions.tend(writers, &view.snapshot.services);
         for pool in &view.pools {
             pool.queue.wake_first();
             for upstream in &pool.servers {

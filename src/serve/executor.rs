@@ -9,6 +9,7 @@ use crate::serve::connection::{Door, Life, Newcomer};
 use crate::serve::core::Core;
 use crate::serve::reply::{self, About, Own, body::Audience};
 use crate::serve::shared::{Phase, Shared};
+use crate::serve::tcp;
 use crate::telemetry::access::Log;
 use crate::telemetry::writer::Outlet;
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
@@ -131,7 +132,7 @@ impl Listeners {
         let view = core.view();
         let is_stopping = core.phase() >= Phase::Stopping;
         self.0.borrow_mut().retain(|(address, listener)| {
-            let stays = !is_stopping && view.snapshot.settings.listeners.iter().any(|named| named.address == *address);
+            let stays = !is_stopping && view.snapshot.settings.addresses().any(|named| named == *address);
             if !stays {
                 listener.stop();
             }
@@ -143,11 +144,21 @@ impl Listeners {
 /// Accepts until the listener is stopped; what was accepted by then is served.
 async fn accept(core: Rc<Core>, listener: Rc<Listener>, address: SocketAddr, port: u16) {
     let mut kind = ListenerKind::Http;
+    // What a socket was for it stays for: a client that was accepted while a reload took it away gets what it came for.
+    let mut last_service = None;
     loop {
         match listener.accept().await {
             Ok(Some((socket, peer))) => {
                 let view = core.view();
                 let named = view.snapshot.settings.listeners.iter().find(|named| named.address == address);
+                let service = tcp::service_at(&view.snapshot, address);
+                if service.is_some() || named.is_some() {
+                    last_service = service;
+                }
+                if let Some(service) = &last_service {
+                    tcp::welcome(&core, service.clone(), socket, peer);
+                    continue;
+                }
                 kind = named.map_or(kind, |named| named.kind);
                 welcome(&core, socket, peer, port, kind);
             }

@@ -80,7 +80,7 @@ pub async fn supervise(shared: Arc<Shared>, driver: Driver) {
 }
 
 /// Web servers that take requests, for the parent: those checked by status.php, or all if none is.
-fn summarize(shared: &Shared) {
+pub fn summarize(shared: &Shared) {
     let snapshot = shared.snapshot();
     let is_web = |pool: &&Arc<Pool>| matches!(pool.settings.check.kind, CheckKind::NextcloudStatus { .. });
     let has_web = snapshot.pools.iter().any(|pool| is_web(&pool));
@@ -90,11 +90,23 @@ fn summarize(shared: &Shared) {
         all += pool.servers.len();
         usable += pool.servers.iter().filter(|server| health::is_usable(state(server), pool_state)).count();
     }
-    shared.page.note_pools(snapshot.pools.iter().map(|pool| {
+    let services = snapshot
+        .services
+        .iter()
+        .map(|service| (service.settings.name.as_str(), service.usable() as u32, service.members.len() as u32));
+    if snapshot.pools.is_empty() {
+        // A node for TCP services alone is as good as they are.
+        for (_, service_usable, members) in services.clone() {
+            usable += service_usable as usize;
+            all += members as usize;
+        }
+    }
+    let pools = snapshot.pools.iter().map(|pool| {
         let pool_state = pool_state(pool);
         let usable = pool.servers.iter().filter(|server| health::is_usable(state(server), pool_state)).count();
         (pool.settings.name.as_str(), usable as u32, pool.servers.len() as u32)
-    }));
+    });
+    shared.page.note_pools(pools.chain(services));
     shared.page.summary.servers.store(all as u32, Relaxed);
     shared.page.summary.usable_servers.store(usable as u32, Relaxed);
 }

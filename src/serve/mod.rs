@@ -3,7 +3,7 @@
 //! Reading order: [`worker`] (the process: orders in, reports out) -> [`executor`] (one core's life) -> [`connection`]
 //! or [`h2`] -> [`downstream`] (what both give the walk) -> [`request`] (the walk) with its steps [`plan`], [`balance`],
 //! [`exchange`], [`upload`], [`body`], [`tunnel`] -> [`reply`] (every failure's row). State: [`shared`] (all cores),
-//! [`core`] (one). Beside the traffic: [`health`], [`report`].
+//! [`core`] (one). Beside the traffic: [`health`], [`report`]. What is not HTTP: [`tcp`].
 
 pub mod balance;
 pub mod body;
@@ -27,6 +27,7 @@ pub mod request;
 pub mod shared;
 pub mod sleepers;
 pub mod stamp;
+pub mod tcp;
 pub mod tunnel;
 pub mod upload;
 pub mod worker;

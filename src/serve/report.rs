@@ -1,5 +1,7 @@
 //! What the worker tells about itself: Prometheus text and the worker's part of the status.
 
+mod services;
+
 use crate::policy::health::State;
 use crate::proto::http2::meter::Abuse;
 use crate::serve::health;
@@ -49,6 +51,7 @@ pub fn status(shared: &Shared) -> Value {
         .collect();
     json!({
         "pools": pools,
+        "services": services::status(&snapshot),
         "traffic": {
             "connections": sum(|core| core.connections.read()),
             "accepted": sum(|core| core.accepted.read()),
@@ -159,7 +162,8 @@ fn write_metrics(out: &mut String, shared: &Shared) -> std::fmt::Result {
     }
     write_abuses(out, shared)?;
     write_durations(out, shared)?;
-    write_servers(out, shared)
+    write_servers(out, shared)?;
+    services::write(out, &shared.snapshot())
 }
 
 fn write_abuses(out: &mut String, shared: &Shared) -> std::fmt::Result {

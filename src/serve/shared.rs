@@ -4,6 +4,7 @@ use crate::config::settings::{self, Settings};
 use crate::net::tls::{Certificate, ConfigError, Names, server_config, ticketer};
 use crate::serve::page::SharedPage;
 use crate::serve::pairing::Pairing;
+use crate::serve::tcp::Service;
 use crate::telemetry::counters::{CoreCounters, Counter};
 use rustls::server::ProducesTickets;
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +20,8 @@ pub struct Shared {
     snapshot: Mutex<Arc<Snapshot>>,
     phase: AtomicU8,
     has_warned: AtomicBool,
+    /// Bumped after the writer of a TCP service changed.
+    writers: AtomicU64,
     /// Set once after the start if there is another node.
     pairing: OnceLock<Pairing>,
 }
@@ -45,6 +48,7 @@ impl Shared {
             snapshot: Mutex::new(snapshot),
             phase: AtomicU8::new(Phase::Serving as u8),
             has_warned: AtomicBool::new(false),
+            writers: AtomicU64::new(0),
             pairing: OnceLock::new(),
         }
     }
@@ -68,6 +72,15 @@ impl Shared {
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
         self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often the writer of some TCP service changed.
+    pub fn writers(&self) -> u64 {
+        self.writers.load(Ordering::Acquire)
+    }
+
+    pub fn note_writer_change(&self) {
+        self.writers.fetch_add(1, Ordering::Release);
     }
 
     pub fn phase(&self) -> Phase {
@@ -105,6 +118,8 @@ pub struct Snapshot {
     pub settings: Arc<Settings>,
     /// By the index of `settings.pools`.
     pub pools: Vec<Arc<Pool>>,
+    /// By the index of `settings.services`.
+    pub services: Vec<Arc<Service>>,
     /// This node's name, for status; empty without a cluster.
     pub node: String,
     /// For https listeners; absent without certificates.
@@ -143,10 +158,15 @@ impl Snapshot {
             Arc::new(Pool { servers: servers.collect(), settings: pool.clone() })
         });
         let pools: Vec<_> = pools.collect();
+        let services = settings.services.iter().map(|service| {
+            let old = old.and_then(|old| old.services.iter().find(|old| old.settings.name == service.name));
+            Arc::new(Service::build(service, cores, old.map(Arc::as_ref)))
+        });
+        let services: Vec<_> = services.collect();
         let this = settings.cluster.as_ref().and_then(|cluster| cluster.nodes.get(cluster.this));
         let node = this.map(|node| node.name.clone()).unwrap_or_default();
         let source = this.map(|node| node.address);
-        Ok(Snapshot { settings, pools, node, tls, names, tickets, source })
+        Ok(Snapshot { settings, pools, services, node, tls, names, tickets, source })
     }
 }
 
@@ -188,7 +208,7 @@ pub struct Cell {
 }
 
 impl Server {
-    fn new(pool: &str, server: &settings::Server, cores: usize) -> Server {
+    pub fn new(pool: &str, server: &settings::Server, cores: usize) -> Server {
         Server {
             pool: pool.to_owned(),
             name: server.name.clone(),

@@ -10,6 +10,7 @@ use crate::serve::pairing::{Pairing, Reporter};
 use crate::serve::parent::{Channel, ChannelError, ListenerSocket, Order, Receiver, Report, Sender};
 use crate::serve::report;
 use crate::serve::shared::{Phase, Shared, Snapshot};
+use crate::serve::tcp;
 use crate::telemetry;
 use crate::telemetry::writer::Writer;
 use glommio::{ExecutorJoinHandle, Placement};
@@ -320,7 +321,10 @@ fn spawn_control(shared: Arc<Shared>) -> Result<ExecutorJoinHandle<()>, StartErr
     let builder = executor::builder(Placement::Unbound, "control");
     let run = move || async move {
         match executor::start_driver(&shared) {
-            Ok(driver) => health::supervise(shared, driver).await,
+            Ok(driver) => {
+                glommio::spawn_local(tcp::check::supervise(shared.clone(), driver.clone())).detach();
+                health::supervise(shared, driver).await;
+            }
             Err(error) => tracing::error!(%error, "no event loop for health checks, servers count as up"),
         }
     };

@@ -3,6 +3,8 @@
 //! Query strings are never logged: share tokens, signatures and access tokens travel in them. Every byte that is not
 //! printable ASCII is escaped, so a request cannot forge a line.
 
+pub mod session;
+
 use crate::config::settings::{self, AccessLog, LogFormat};
 use crate::telemetry::writer::Outlet;
 use std::net::IpAddr;

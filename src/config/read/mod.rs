@@ -5,6 +5,7 @@ mod cluster;
 mod files;
 mod listener;
 mod notify;
+mod tcp;
 mod tls;
 mod track;
 mod vip;
@@ -15,7 +16,7 @@ mod worker;
 use super::file::Section;
 use super::findings::{Findings, Place};
 use super::host::Host;
-use super::settings::Settings;
+use super::settings::{self, Settings};
 use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
@@ -61,8 +62,12 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
     web.check_loops(c, &listeners);
     tls::check_names(c, &certificates, &web.routes);
 
+    let services = root.tables(&mut c.f, "tcp");
+    let services = tcp::read(c, services, &listeners, &web.pools);
+    let serves = !listeners.is_empty() || !services.is_empty();
+
     let trackers = root.tables(&mut c.f, "track");
-    let trackers = track::read(c, trackers, &routers, &web.pools, !listeners.is_empty());
+    let trackers = track::read(c, trackers, &routers, &pools_of(&web.pools, &services), serves);
     let hooks = root.tables(&mut c.f, "notify");
     let hooks = notify::read(c, hooks, &routers);
 
@@ -72,8 +77,7 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
     let admin = worker::admin(c, &mut root);
     let log = worker::log(c, &mut root);
     root.later(&mut c.f, "exapps", "the ExApp gateway");
-    root.later(&mut c.f, "tcp", "TCP services");
-    if routers.is_empty() && web.routes.is_empty() && !c.f.has_errors() {
+    if routers.is_empty() && web.routes.is_empty() && services.is_empty() && !c.f.has_errors() {
         let place = root.place.clone();
         c.f.error(&place, "there is nothing to do", "Add [nextcloud] with hosts and servers, or a [[vip]].");
     }
@@ -90,6 +94,7 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
         http2,
         pools: web.pools,
         routes: web.routes,
+        services,
         trust: web.trust,
         limits,
         timeouts,
@@ -97,4 +102,10 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
         admin,
         log,
     }
+}
+
+/// What `backend_pool` trackers may name, with the number of servers.
+fn pools_of(pools: &[settings::Pool], services: &[settings::tcp::Service]) -> Vec<(String, usize)> {
+    let pools = pools.iter().map(|pool| (pool.name.clone(), pool.servers.len()));
+    pools.chain(services.iter().map(|service| (service.name.clone(), service.servers.len()))).collect()
 }

@@ -4,10 +4,10 @@ use super::{Context, files, vips, worker};
 use crate::config::file::{Item, Section};
 use crate::config::findings::Place;
 use crate::config::names;
+use crate::config::settings::VirtualRouter;
 use crate::config::settings::track::{
     Command, Effect, FileMode, HttpCheck, ProcessMatch, TlsCheck, TlsTrust, Tracker, TrackerKind,
 };
-use crate::config::settings::{Pool, VirtualRouter};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use std::net::{IpAddr, SocketAddr};
@@ -53,7 +53,7 @@ pub(super) fn read(
     c: &mut Context,
     sections: Vec<Section>,
     routers: &[VirtualRouter],
-    pools: &[Pool],
+    pools: &[(String, usize)],
     serves: bool,
 ) -> Vec<Tracker> {
     let mut trackers: Vec<Tracker> = Vec::new();
@@ -106,7 +106,7 @@ fn tracker(
     c: &mut Context,
     mut section: Section,
     routers: &[VirtualRouter],
-    pools: &[Pool],
+    pools: &[(String, usize)],
     before: &[Tracker],
 ) -> Option<(Tracker, bool)> {
     let name = section.required(&mut c.f, "name", "Write name = \"uplink\".");
@@ -228,20 +228,20 @@ fn interface_name(c: &mut Context, item: &Item) -> Option<String> {
     Some(name.to_owned())
 }
 
-fn backend_pool(c: &mut Context, section: &mut Section, pools: &[Pool]) -> Option<TrackerKind> {
+fn backend_pool(c: &mut Context, section: &mut Section, pools: &[(String, usize)]) -> Option<TrackerKind> {
     let item = section.required(&mut c.f, "pool", "Write pool = \"web\".");
     let min_item = section.optional("min");
     let min = min_item.as_ref().and_then(|item| item.whole(&mut c.f, 1..=1_000)).unwrap_or(1);
     let item = item?;
     let name = item.text(&mut c.f)?;
-    let Some(pool) = pools.iter().find(|pool| pool.name == name) else {
-        let known: Vec<&str> = pools.iter().map(|pool| pool.name.as_str()).collect();
+    let Some((_, servers)) = pools.iter().find(|(pool, _)| pool == name) else {
+        let known: Vec<&str> = pools.iter().map(|(pool, _)| pool.as_str()).collect();
         let hint = if known.is_empty() { String::new() } else { format!("There is {}.", known.join(", ")) };
         item.error(&mut c.f, format!("there is no pool {name}"), hint);
         return None;
     };
-    if let (Some(item), true) = (min_item, min > pool.servers.len() as u64) {
-        item.error(&mut c.f, format!("pool {name} has {} servers only", pool.servers.len()), "");
+    if let (Some(item), true) = (min_item, min > *servers as u64) {
+        item.error(&mut c.f, format!("pool {name} has {servers} servers only"), "");
     }
     Some(TrackerKind::BackendPool { pool: name.to_owned(), min: u32::try_from(min).unwrap_or(1) })
 }

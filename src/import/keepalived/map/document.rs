@@ -124,7 +124,7 @@ impl Document<'_> {
         for service in self.services {
             pool(out, service, &self.place(&service.at));
         }
-        let live = self.services.iter().filter(|service| service.problem.is_none());
+        let live = self.services.iter().filter(|service| service.problem.is_none() && service.mode.is_none());
         let listeners: BTreeSet<(u16, bool)> = live.map(|service| (service.port, service.is_v6)).collect();
         for (port, is_v6) in listeners {
             out.push('\n');
@@ -253,10 +253,13 @@ fn pool(out: &mut String, service: &Service, place: &str) {
         lines.push(format!("hosts = [{}]", hosts.join(", ")));
     }
     lines.push(format!("pool = {}", quoted(&service.name)));
-    if service.problem.is_some() {
-        // What it would be as a TCP service; as a pool it would be another thing.
-        lines = vec!["[[tcp]]".to_owned(), format!("address = {}", quoted(&service.address))];
+    if service.mode.is_some() || service.problem.is_some() {
+        // What cannot be used is shown as what it would be as a TCP service; as a pool it would be another thing.
+        lines = vec!["[[tcp]]".to_owned(), format!("name = {}", quoted(&service.name))];
+        lines.push(format!("listen = {}", quoted(&service.address)));
         lines.push(format!("servers = [{}]", servers.join(", ")));
+        lines.extend(service.mode.map(|mode| format!("mode = {}", quoted(mode))));
+        lines.extend(service.mode.map(|_| format!("check = {{ {} }}", check(service))));
     }
     block(out, &lines, service.problem.as_deref());
 }

@@ -1,4 +1,5 @@
-//! `virtual_server`: a balanced service of the kernel becomes a pool of the proxy, where it speaks HTTP.
+//! `virtual_server`: a balanced service of the kernel becomes a pool of the proxy where it speaks HTTP, else a TCP
+//! service.
 
 use super::numbers;
 use crate::import::keepalived::error::Position;
@@ -10,7 +11,6 @@ use std::net::{IpAddr, SocketAddr};
 /// As `lyre check` has it.
 const SERVERS_MAX: usize = 256;
 
-const TCP_LATER: &str = "TCP services are not in this version; the block is there as a comment for when they are";
 const DIRECT: &str = "with direct routing or tunnels the servers answer clients themselves, which no proxy can do; behind Lyre they see its address, and the client's in X-Forwarded-For";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub(super) enum Probe {
     Http { path: String, host: Option<String> },
 }
 
-/// A `[[pool]]` with its `[[route]]` and listener.
+/// A `[[pool]]` with its `[[route]]` and listener, or a `[[tcp]]`.
 pub(super) struct Service {
     /// Of the pool.
     pub(super) name: String,
@@ -33,6 +33,8 @@ pub(super) struct Service {
     pub(super) is_v6: bool,
     pub(super) servers: Vec<SocketAddr>,
     pub(super) hosts: Vec<String>,
+    /// Of a TCP service; none of a pool.
+    pub(super) mode: Option<&'static str>,
     pub(super) probe: Probe,
     pub(super) interval_ms: Option<u64>,
     pub(super) timeout_ms: Option<u64>,
@@ -64,6 +66,7 @@ pub(super) fn read(findings: &mut Findings, block: &Statement) -> Service {
         is_v6: address.is_some_and(|address| address.is_ipv6()),
         servers: Vec::new(),
         hosts: Vec::new(),
+        mode: is_tcp(block, address).then_some("least-connections"),
         probe: Probe::Tcp,
         interval_ms: None,
         timeout_ms: None,
@@ -91,12 +94,14 @@ fn line(findings: &mut Findings, statement: &Statement, service: &mut Service, s
                         .notes
                         .push("A check every 2 to 5 s finds a dead server sooner; Lyre's default is 2s.".to_owned());
                 }
-                findings.mapped(statement, "pool.check.interval");
+                findings.mapped(statement, service.key("check.interval"));
             }
             None => findings.refused(statement, "is no number of seconds"),
         },
-        "lb_algo" | "lvs_sched" => algorithm(findings, statement),
+        "lb_algo" | "lvs_sched" => algorithm(findings, statement, service),
         "lb_kind" | "lvs_method" => match argument {
+            Some("NAT") if service.mode.is_some() => findings
+                .remark(statement, "a proxy: servers see Lyre's address; proxy_protocol tells them the client's"),
             Some("NAT") => {
                 findings.remark(statement, "a proxy: servers see Lyre's address, and the client's in X-Forwarded-For")
             }
@@ -143,7 +148,6 @@ fn verdict(
         _ if seen.has_tls || service.port == 443 => {
             "TLS ends at Lyre, with [tls] and plain HTTP to the servers: give them a plain port, then use this as a pool"
         }
-        _ if !seen.has_http && service.port != 80 => TCP_LATER,
         _ => return,
     };
     findings.refused(block, problem);
@@ -159,7 +163,7 @@ fn real_server(findings: &mut Findings, block: &Statement, service: &mut Service
         }
         Some(address) => {
             service.servers.push(address);
-            findings.mapped(block, "pool.servers");
+            findings.mapped(block, service.key("servers"));
         }
         None => findings.refused(block, "its address and port cannot be read"),
     }
@@ -181,7 +185,10 @@ fn real_server(findings: &mut Findings, block: &Statement, service: &mut Service
             "SMTP_CHECK" | "DNS_CHECK" | "MISC_CHECK" | "BFD_CHECK" | "FILE_CHECK" | "PING_CHECK" | "UDP_CHECK" => {
                 findings.refused(
                     statement,
-                    "this kind of check is not in this version; the pool is checked by a TCP connection",
+                    match service.mode {
+                        Some(_) => "this kind of check is not in this version; the servers are checked by a TCP connection (Galera: check.kind = \"galera\")",
+                        None => "this kind of check is not in this version; the pool is checked by a TCP connection",
+                    },
                 );
             }
             "connect_timeout" => timeout(findings, statement, service),
@@ -194,7 +201,7 @@ fn real_server(findings: &mut Findings, block: &Statement, service: &mut Service
 
 fn probe(findings: &mut Findings, block: &Statement, service: &mut Service) {
     let is_http = block.name() != "TCP_CHECK";
-    findings.mapped(block, if is_http { "pool.check.kind = \"http\"" } else { "pool.check.kind = \"tcp\"" });
+    findings.mapped(block, service.key(if is_http { "check.kind = \"http\"" } else { "check.kind = \"tcp\"" }));
     let mut urls = 0;
     for statement in block.inside() {
         match statement.name() {
@@ -279,7 +286,7 @@ fn timeout(findings: &mut Findings, statement: &Statement, service: &mut Service
     match numbers::seconds_ms(statement.argument(0)) {
         Some(ms) => {
             service.timeout_ms.get_or_insert(ms.clamp(10, 60_000));
-            findings.mapped(statement, "pool.check.timeout");
+            findings.mapped(statement, service.key("check.timeout"));
         }
         None => findings.refused(statement, "is no number of seconds"),
     }
@@ -290,13 +297,30 @@ fn retry(findings: &mut Findings, statement: &Statement, service: &mut Service) 
     match numbers::whole(statement.argument(0), 0..=99) {
         Some(count) => {
             service.fall.get_or_insert(count + 1);
-            findings.mapped(statement, "pool.check.fall, the first failure counted too");
+            findings.mapped(statement, service.key("check.fall, the first failure counted too"));
         }
         None => findings.refused(statement, "is not 0..99"),
     }
 }
 
-fn algorithm(findings: &mut Findings, statement: &Statement) {
+impl Service {
+    /// A key of what the service becomes.
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", if self.mode.is_some() { "tcp" } else { "pool" })
+    }
+}
+
+/// Whether nothing says that the service speaks HTTP.
+fn is_tcp(block: &Statement, address: Option<SocketAddr>) -> bool {
+    let checks = block.inside().iter().filter(|s| s.name() == "real_server").flat_map(|server| server.inside());
+    let is_web = checks.into_iter().any(|check| matches!(check.name(), "HTTP_GET" | "SSL_GET"));
+    address.is_some_and(|address| ![80, 443].contains(&address.port())) && !is_web
+}
+
+fn algorithm(findings: &mut Findings, statement: &Statement, service: &mut Service) {
+    if service.mode.is_some() {
+        return mode(findings, statement, service);
+    }
     match statement.argument(0) {
         Some("lc" | "wlc" | "sed" | "nq" | "twos") => {
             findings.mapped(statement, "the server with fewer requests of two is taken")
@@ -311,6 +335,21 @@ fn algorithm(findings: &mut Findings, statement: &Statement) {
             findings.refused(statement, "an order of servers is not in this version; all of them serve")
         }
         _ => findings.remark(statement, "the server with fewer requests of two is taken"),
+    }
+}
+
+fn mode(findings: &mut Findings, statement: &Statement, service: &mut Service) {
+    match statement.argument(0) {
+        Some("lc" | "wlc" | "sed" | "nq" | "twos") => findings.mapped(statement, "tcp.mode = \"least-connections\""),
+        Some("sh" | "mh") => {
+            service.mode = Some("source");
+            findings.mapped(statement, "tcp.mode = \"source\"");
+        }
+        Some("fo" | "ovf") => {
+            service.mode = Some("first");
+            findings.remark(statement, "the first server of the list that lives is taken; put them in their order");
+        }
+        _ => findings.remark(statement, "the server with the fewest connections is taken"),
     }
 }
 

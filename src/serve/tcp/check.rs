@@ -1,0 +1,286 @@
+//! Asks the servers of TCP services how they are, and decides who writes. Runs on the control executor.
+//!
+//! A Galera node is asked over one connection that stays logged in: no login a second, and its end tells at once that
+//! the node died.
+
+use crate::config::settings::tcp::CheckKind;
+use crate::net::clock::{self, Timer};
+use crate::net::driver::Driver;
+use crate::net::stream::Stream;
+use crate::policy::health::{Health, State, Verdict};
+use crate::policy::service::{Standing, galera, writer};
+use crate::proto::mysql::Login;
+use crate::proto::mysql::conversation::{Conversation, QUIT, Row, Said};
+use crate::serve::health;
+use crate::serve::shared::{Phase, Shared};
+use crate::serve::tcp::{Member, Service};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// How often checks look whether something asks for an early one, or for their end.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A server that sessions fail at is asked at once, but not more often than this.
+const EARLY_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Starts a checker for every server that has none, until the worker ends.
+pub async fn supervise(shared: Arc<Shared>, driver: Driver) {
+    let mut checked: Vec<Arc<Member>> = Vec::new();
+    let mut generation = 0;
+    while shared.phase() != Phase::Ended {
+        if generation != shared.generation() {
+            generation = shared.generation();
+            let snapshot = shared.snapshot();
+            let members = || snapshot.services.iter().flat_map(|service| &service.members);
+            for member in members() {
+                if !checked.iter().any(|known| Arc::ptr_eq(known, member)) {
+                    checked.push(member.clone());
+                    let checker = Checker { shared: shared.clone(), driver: driver.clone(), member: member.clone() };
+                    glommio::spawn_local(checker.run()).detach();
+                }
+            }
+            checked.retain(|known| members().any(|member| Arc::ptr_eq(known, member)));
+            // The list may have lost its writer, or the service its wish for one.
+            snapshot.services.iter().for_each(|service| elect(&shared, service));
+        }
+        clock::tick(LOOK).await;
+    }
+}
+
+/// Decides who writes, from what is known now.
+fn elect(shared: &Shared, service: &Service) {
+    let current = service.writer_index();
+    let chosen = if service.has_writer() { writer::choose(current, &service.standings()) } else { None };
+    if chosen == current {
+        return;
+    }
+    service.set_writer(chosen);
+    shared.note_writer_change();
+    service.desk.writer_changes.fetch_add(1, Relaxed);
+    let name = service.settings.name.as_str();
+    match (service.writer(), service.has_writer()) {
+        (Some(writer), _) => {
+            tracing::info!(service = name, server = writer.server.name, "all sessions go to this server")
+        }
+        (None, true) => tracing::error!(service = name, "no server can be used, sessions are refused"),
+        (None, false) => {}
+    }
+}
+
+struct Checker {
+    shared: Arc<Shared>,
+    driver: Driver,
+    member: Arc<Member>,
+}
+
+/// A connection that is logged in.
+struct Link {
+    stream: Stream,
+    conversation: Conversation,
+    /// Whose it is: another account after a reload needs another login.
+    kind: CheckKind,
+}
+
+impl Checker {
+    async fn run(self) {
+        let mut health: Option<(u32, u32, Health)> = None;
+        let mut link: Option<Link> = None;
+        let mut failures = self.failures();
+        // The current snapshot's service each time: a reload may have changed the check.
+        while let Some(service) = self.service() {
+            let check = service.settings.check.clone();
+            let health = match &mut health {
+                Some((rise, fall, health)) if (*rise, *fall) == (check.rise, check.fall) => health,
+                slot => &mut slot.insert((check.rise, check.fall, Health::new(check.rise, check.fall))).2,
+            };
+            let timer = Timer::new();
+            timer.arm(check.timeout);
+            let found = match timer.bound(self.ask(&check.kind, check.timeout, &mut link)).await {
+                Ok(found) => found,
+                Err(_) => Err(Trouble::Broken("it does not answer in time".to_owned())),
+            };
+            if matches!(found, Err(Trouble::Broken(_))) {
+                link = None;
+            }
+            let verdict = if found.is_ok() { Verdict::Up } else { Verdict::Down };
+            let _ = health.verdict(verdict);
+            self.publish(&service, health.state(), found);
+            let is_settled = (health.state() == State::Up) == (verdict == Verdict::Up);
+            self.pause(check.interval, is_settled, &mut failures, &mut link).await;
+        }
+        if let Some(link) = link {
+            let _ = link.stream.send(QUIT.to_vec()).await;
+            link.stream.shutdown_write().await;
+        }
+    }
+
+    /// Makes what was found the member's standing once it counts, and says so.
+    fn publish(&self, service: &Service, state: State, found: Result<Standing, Trouble>) {
+        let before = self.member.standing();
+        let (standing, reason) = match (state, found) {
+            (State::Up, Ok(standing)) => (standing, String::new()),
+            // Not for good yet.
+            (State::Up, Err(trouble)) => (before, trouble.reason()),
+            (State::Down, Ok(_)) => (Standing::Bad, "it is back, but not for long enough".to_owned()),
+            (State::Down, Err(trouble)) => (Standing::Bad, trouble.reason()),
+            (State::Unknown | State::Maintenance | State::Draining, _) => return,
+        };
+        self.member.set_standing(standing, &reason);
+        if standing == before {
+            return;
+        }
+        health::summarize(&self.shared);
+        let (name, server) = (service.settings.name.as_str(), self.member.server.name.as_str());
+        match standing {
+            Standing::Good => tracing::info!(service = name, server, "server is up"),
+            Standing::Donor => tracing::warn!(service = name, server, "server feeds another node (donor)"),
+            Standing::Bad => tracing::warn!(service = name, server, reason, "server is down"),
+            Standing::Unknown => {}
+        }
+        // A reload may have come while the server was asked.
+        if let Some(service) = self.service() {
+            elect(&self.shared, &service);
+        }
+    }
+
+    /// Waits for the next question: the interval and up to a tenth more; much less while the standing is about to change,
+    /// when sessions begin to fail, or when the connection to the server ends.
+    async fn pause(&self, interval: Duration, is_settled: bool, failures: &mut u64, link: &mut Option<Link>) {
+        let interval = if is_settled { interval } else { interval / 4 };
+        let mut left = interval.mul_f64(1.0 + fastrand::f64() / 10.0);
+        let mut waited = Duration::ZERO;
+        while !left.is_zero() && self.shared.phase() != Phase::Ended {
+            let step = left.min(LOOK);
+            if self.has_ended(link, step).await {
+                *link = None;
+                return;
+            }
+            left -= step;
+            waited += step;
+            let now_failed = self.failures();
+            let is_early = now_failed > *failures && waited >= EARLY_INTERVAL.min(interval);
+            if is_early && self.member.standing() != Standing::Bad {
+                *failures = now_failed;
+                return;
+            }
+        }
+        *failures = self.failures();
+    }
+
+    /// Sleeps for `step` with an ear on the connection; answers whether it came to an end.
+    async fn has_ended(&self, link: &Option<Link>, step: Duration) -> bool {
+        let Some(link) = link else {
+            glommio::timer::sleep(step).await;
+            return false;
+        };
+        let timer = Timer::new();
+        timer.arm(step);
+        // Whatever comes while nothing was asked is a farewell.
+        timer.bound(link.stream.recv()).await.is_ok()
+    }
+
+    fn failures(&self) -> u64 {
+        self.member.server.cells().map(|cell| cell.failures.read()).sum()
+    }
+
+    /// This server's service, while it is configured and the worker lives.
+    fn service(&self) -> Option<Arc<Service>> {
+        if self.shared.phase() == Phase::Ended {
+            return None;
+        }
+        let snapshot = self.shared.snapshot();
+        let is_mine = |service: &&Arc<Service>| service.members.iter().any(|member| Arc::ptr_eq(member, &self.member));
+        snapshot.services.iter().find(is_mine).cloned()
+    }
+
+    async fn ask(&self, kind: &CheckKind, timeout: Duration, link: &mut Option<Link>) -> Result<Standing, Trouble> {
+        let CheckKind::Galera { user, password } = kind else {
+            *link = None;
+            return self.connect(timeout).await.map(|_| Standing::Good).map_err(Trouble::broken);
+        };
+        let login = Login { user, password: &password.0 };
+        link.take_if(|link| link.kind != *kind);
+        let link = match link {
+            Some(link) => link,
+            slot => {
+                let stream = self.connect(timeout).await.map_err(Trouble::broken)?;
+                let mut new = Link { stream, conversation: Conversation::default(), kind: kind.clone() };
+                new.log_in(&login).await?;
+                slot.insert(new)
+            }
+        };
+        let status = link.rows(&login, galera::STATUS).await?;
+        let variables = link.rows(&login, galera::VARIABLES).await?;
+        galera::standing(&status, &variables).map_err(Trouble::Unusable)
+    }
+
+    async fn connect(&self, timeout: Duration) -> io::Result<Stream> {
+        let to = self.member.server.address;
+        let source = self.shared.snapshot().source;
+        let source = source.filter(|source| source.is_ipv4() == to.is_ipv4() && !to.ip().is_loopback());
+        let socket = match self.driver.connect(to, source, timeout).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && source.is_some() => {
+                self.driver.connect(to, None, timeout).await?
+            }
+            other => other?,
+        };
+        Ok(Stream::Plain(socket))
+    }
+}
+
+/// Why a server is not good.
+enum Trouble {
+    /// It answered, and said so itself.
+    Unusable(&'static str),
+    Broken(String),
+}
+
+impl Trouble {
+    fn broken(error: impl ToString) -> Trouble {
+        Trouble::Broken(error.to_string())
+    }
+
+    fn reason(self) -> String {
+        match self {
+            Trouble::Unusable(reason) => reason.to_owned(),
+            Trouble::Broken(reason) => reason,
+        }
+    }
+}
+
+impl Link {
+    async fn log_in(&mut self, login: &Login<'_>) -> Result<(), Trouble> {
+        match self.hear(login).await? {
+            Said::LoggedIn => Ok(()),
+            Said::Send(_) | Said::Rows(_) => Err(Trouble::broken("rows without a question")),
+        }
+    }
+
+    async fn rows(&mut self, login: &Login<'_>, statement: &str) -> Result<Vec<Row>, Trouble> {
+        let question = self.conversation.ask(statement).map_err(Trouble::broken)?;
+        self.stream.send(question).await.0.map_err(Trouble::broken)?;
+        match self.hear(login).await? {
+            Said::Rows(rows) => Ok(rows),
+            Said::Send(_) | Said::LoggedIn => Err(Trouble::broken("a login within a login")),
+        }
+    }
+
+    /// The next thing that is not ours to answer.
+    async fn hear(&mut self, login: &Login<'_>) -> Result<Said, Trouble> {
+        loop {
+            match self.conversation.next(login).map_err(Trouble::broken)? {
+                Some(Said::Send(bytes)) => self.stream.send(bytes).await.0.map_err(Trouble::broken)?,
+                Some(said) => return Ok(said),
+                None => {
+                    let bytes = self.stream.recv().await.map_err(Trouble::broken)?;
+                    if bytes.is_empty() {
+                        return Err(Trouble::broken("it closed the connection"));
+                    }
+                    self.conversation.push(&bytes);
+                }
+            }
+        }
+    }
+}
