@@ -93,6 +93,8 @@ impl std::fmt::Debug for Secret {
 pub struct Listener {
     pub address: SocketAddr,
     pub kind: ListenerKind,
+    /// Not empty: only these may connect, and every connection begins with a PROXY header.
+    pub proxy_protocol: Vec<IpNet>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,6 +140,15 @@ pub struct Pool {
     pub keepalive: Duration,
     /// Wait for a free slot of a server before 503.
     pub queue_timeout: Duration,
+    /// Connections to its servers begin with a PROXY header that names the client.
+    pub send_proxy: Option<ProxyVersion>,
+}
+
+/// Forms of the PROXY header: text, binary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyVersion {
+    V1,
+    V2,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,6 +190,28 @@ pub struct Route {
 pub struct Trust {
     /// Peers whose forwarding headers are believed, right to left.
     pub proxies: Vec<IpNet>,
+    /// Those of them whose CF-Connecting-IP names the client.
+    pub cloudflare: Vec<IpNet>,
+    /// notify_push: it asks Nextcloud in the name of its clients, through us. Believed like a proxy.
+    pub services: Vec<IpAddr>,
+    /// The nodes and this host. A hop when a believed peer names it, because we were; not believed as a peer.
+    pub own: Vec<IpAddr>,
+}
+
+impl Trust {
+    /// What this peer says of the client is believed.
+    pub fn is_believed(&self, peer: IpAddr) -> bool {
+        self.proxies.iter().any(|net| net.contains(&peer)) || self.services.contains(&peer)
+    }
+
+    /// One of the addresses a request passes through on its way, so not the client if anything is left of it.
+    pub fn is_hop(&self, address: IpAddr) -> bool {
+        self.is_believed(address) || self.own.contains(&address)
+    }
+
+    pub fn is_cloudflare(&self, peer: IpAddr) -> bool {
+        self.cloudflare.iter().any(|net| net.contains(&peer))
+    }
 }
 
 /// Bounds of one worker. Each default has its reason in docs/configuration.md.

@@ -3,6 +3,7 @@
 use crate::net::clock::{Elapsed, now};
 use crate::net::pool;
 use crate::net::stream::{Bytes, Stream};
+use crate::net::upstream::Owner;
 use crate::policy::headers;
 use crate::policy::health::Outcome;
 use crate::policy::retry;
@@ -36,6 +37,7 @@ const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Link {
     pub stream: Stream,
     pub slot: Slot,
+    pub owner: Owner,
     /// The request only asks: the server need not finish when nobody waits for the answer.
     pub is_abandonable: bool,
 }
@@ -87,7 +89,7 @@ pub async fn exchange<D: Downstream>(
     mut state: Exchange,
     record: &mut Record,
 ) -> Result<Finished, Broken> {
-    let Link { stream, slot, is_abandonable } = link;
+    let Link { stream, slot, owner, is_abandonable } = link;
     let mut slot = Some(slot);
     let end = {
         let mut side = Side::Resting(upload);
@@ -112,7 +114,7 @@ pub async fn exchange<D: Downstream>(
                 && let Some(upstream) = &record.upstream
             {
                 let idle_max = pool.shared.settings.max_requests_per_server as usize;
-                upstream.idle.put(stream, idle_max, client.connection().core.counters());
+                upstream.idle.put(stream, owner, idle_max, client.connection().core.counters());
             }
             Ok(Finished::Next(next))
         }

@@ -7,6 +7,7 @@ use crate::net::stream::Stream;
 use crate::net::tls::TlsInfo;
 use crate::serve::connection::{Door, Life, Newcomer};
 use crate::serve::core::Core;
+use crate::serve::introduction;
 use crate::serve::reply::{self, About, Own, body::Audience};
 use crate::serve::shared::{Phase, Shared};
 use crate::telemetry::access::Log;
@@ -149,7 +150,14 @@ async fn accept(core: Rc<Core>, listener: Rc<Listener>, address: SocketAddr, por
                 let view = core.view();
                 let named = view.snapshot.settings.listeners.iter().find(|named| named.address == address);
                 kind = named.map_or(kind, |named| named.kind);
-                welcome(&core, socket, peer, port, kind);
+                let door = Door { port, kind };
+                match named.filter(|named| !named.proxy_protocol.is_empty()) {
+                    None => welcome(&core, socket, peer, peer, door),
+                    Some(named) if introduction::is_expected(&core, named, peer) => {
+                        glommio::spawn_local(introduce(core.clone(), socket, peer, door)).detach();
+                    }
+                    Some(_) => {}
+                }
             }
             Ok(None) => return,
             Err(error) => {
@@ -160,11 +168,19 @@ async fn accept(core: Rc<Core>, listener: Rc<Listener>, address: SocketAddr, por
     }
 }
 
-fn welcome(core: &Rc<Core>, socket: Socket, peer: SocketAddr, port: u16, kind: ListenerKind) {
-    let counters = core.counters();
+/// A connection of a balancer: who the client is comes first.
+async fn introduce(core: Rc<Core>, socket: Socket, peer: SocketAddr, mut door: Door) {
+    if let Some((client, port)) = introduction::read(&core, &socket, peer).await {
+        door.port = port.unwrap_or(door.port);
+        welcome(&core, socket, peer, client, door);
+    }
+}
+
+/// `peer` is at the other end of the socket; `client` is who counts.
+fn welcome(core: &Rc<Core>, socket: Socket, peer: SocketAddr, client: SocketAddr, door: Door) {
+    let (counters, kind) = (core.counters(), door.kind);
     counters.accepted.bump();
-    let client = peer.ip().to_canonical();
-    if !core.admit(client) {
+    if !core.admit(client.ip()) {
         counters.refused.bump();
         counters.failure(reply::Failure::from(Own::Overloaded).index());
         if kind != ListenerKind::Https {
@@ -175,7 +191,7 @@ fn welcome(core: &Rc<Core>, socket: Socket, peer: SocketAddr, port: u16, kind: L
     // For the other node, which resets this client if we die.
     let local = core.shared.pairing().and_then(|pairing| Some((pairing, socket.local_addr().ok()?)));
     let noted = local.and_then(|(pairing, local)| pairing.note(core.index, peer, local)).map(Box::new);
-    let newcomer = Newcomer { client, door: Door { port, kind }, noted };
+    let newcomer = Newcomer { client, door, noted };
     if kind == ListenerKind::Https {
         glommio::spawn_local(secure(core.clone(), socket, newcomer)).detach();
     } else {
@@ -191,7 +207,7 @@ async fn secure(core: Rc<Core>, socket: Socket, newcomer: Newcomer) {
         }
         None => {
             core.counters().handshakes_failed.bump();
-            core.dismiss(newcomer.client);
+            core.dismiss(newcomer.client.ip());
         }
     }
 }

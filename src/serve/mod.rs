@@ -15,6 +15,7 @@ pub mod exchange;
 pub mod executor;
 pub mod h2;
 pub mod health;
+pub mod introduction;
 pub mod page;
 pub mod pairing;
 pub mod parent;

@@ -89,7 +89,7 @@ fn failures(shared: &Shared) -> impl Iterator<Item = (Failure, u64)> + '_ {
 type Metric = (&'static str, &'static str, &'static str, fn(&CoreCounters) -> u64);
 
 /// Per core: name, kind, help, value.
-const METRICS: [Metric; 24] = [
+const METRICS: [Metric; 26] = [
     ("lyre_frontend_connections", "gauge", "Open client connections.", |core| core.connections.read()),
     ("lyre_frontend_connections_total", "counter", "Accepted client connections.", |core| core.accepted.read()),
     ("lyre_frontend_refused_total", "counter", "Connections over a limit.", |core| core.refused.read()),
@@ -117,6 +117,12 @@ const METRICS: [Metric; 24] = [
     }),
     ("lyre_tls_failed_total", "counter", "TLS handshakes that failed.", |core| core.handshakes_failed.read()),
     ("lyre_tls_handshaking", "gauge", "TLS handshakes in progress.", |core| core.handshaking.read()),
+    ("lyre_proxy_strangers_total", "counter", "Connections from outside proxy_protocol.", |core| {
+        core.proxy_strangers.read()
+    }),
+    ("lyre_proxy_refused_total", "counter", "Connections without a good PROXY header.", |core| {
+        core.proxy_refused.read()
+    }),
     ("lyre_h2_connections_total", "counter", "Client connections that speak HTTP/2.", |core| {
         core.h2_connections.read()
     }),

@@ -9,6 +9,7 @@
 use crate::net::clock::now;
 use crate::net::pool::{self, Pooled};
 use crate::net::stream::{Bytes, Stream};
+use crate::net::upstream::Owner;
 use crate::policy::health::Outcome;
 use crate::policy::retry::{self, Attempt, Replay, Retry, retry};
 use crate::proto::http1::{HeadReader, RequestError};
@@ -17,6 +18,7 @@ use crate::serve::connection::{Connection, Next};
 use crate::serve::core::{PoolView, View, elapsed_ns};
 use crate::serve::downstream::Downstream;
 use crate::serve::exchange::{Broken, Finished, Link, exchange};
+use crate::serve::introduction;
 use crate::serve::plan::{self, Forward, Local, LocalKind, Plan};
 use crate::serve::record::Record;
 use crate::serve::reply::{self, About, Failure, Own, body::Audience};
@@ -221,7 +223,8 @@ async fn send_on<D: Downstream>(
         record.upstream = Some(slot.upstream.clone());
         let index = slot.index;
         let is_safe = retry::is_repeatable(method, record.request.path());
-        let pooled = if needs_fresh { None } else { take_pooled(connection, pool, &slot, is_safe) };
+        let owner = pool.shared.settings.send_proxy.map(|_| client);
+        let pooled = if needs_fresh { None } else { take_pooled(connection, pool, &slot, owner, is_safe) };
         let is_reused = pooled.is_some();
         let broken = match pooled {
             Some(stream) => Ok(stream),
@@ -229,7 +232,7 @@ async fn send_on<D: Downstream>(
         };
         let broken = match broken {
             Ok(stream) => {
-                let link = Link { stream, slot, is_abandonable: is_safe };
+                let link = Link { stream, slot, owner, is_abandonable: is_safe };
                 match exchange(down, view, pool, link, upload, state.clone(), record).await {
                     Ok(finished) => return Ok(finished),
                     Err(broken) => broken,
@@ -272,10 +275,10 @@ async fn send_on<D: Downstream>(
     }
 }
 
-fn take_pooled(connection: &Connection, pool: &PoolView, slot: &Slot, is_safe: bool) -> Option<Stream> {
+fn take_pooled(connection: &Connection, pool: &PoolView, slot: &Slot, owner: Owner, is_safe: bool) -> Option<Stream> {
     let keepalive = pool.shared.settings.keepalive;
     let fresh = if is_safe { keepalive } else { keepalive.min(PROVEN) };
-    slot.upstream.idle.take(fresh, connection.core.counters())
+    slot.upstream.idle.take(owner, fresh, connection.core.counters())
 }
 
 async fn connect(
@@ -292,10 +295,16 @@ async fn connect(
         slot.upstream.idle.connect(&core.driver, view.snapshot.source, pool.shared.settings.connect_timeout);
     let result = connecting.await;
     record.connect = Some(elapsed_ns(since));
-    result.map_err(|error| match error.kind() {
-        io::ErrorKind::TimedOut => Own::ConnectTimeout.into(),
-        _ => Own::ConnectRefused.into(),
-    })
+    let stream = result.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => Own::ConnectTimeout,
+        _ => Own::ConnectRefused,
+    })?;
+    if let Some(version) = pool.shared.settings.send_proxy {
+        let header = introduction::header(version, connection, record.client);
+        // It fits the empty buffer of a new socket.
+        stream.send(header).await.0.map_err(|_| Own::ConnectRefused)?;
+    }
+    Ok(stream)
 }
 
 /// Ends a request that failed: an answer if one can be given, the counters, the log.

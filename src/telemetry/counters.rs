@@ -102,6 +102,9 @@ pub struct CoreCounters {
     pub handshakes: Counter,
     pub handshakes_resumed: Counter,
     pub handshakes_failed: Counter,
+    /// Connections closed at a listener for balancers: by somebody who is none of them, and without a good header.
+    pub proxy_strangers: Counter,
+    pub proxy_refused: Counter,
     pub h2_connections: Counter,
     /// Streams refused because their connection has too many requests at work.
     pub h2_refused: Counter,
@@ -113,6 +116,8 @@ pub struct CoreCounters {
     pub waiting: Gauge,
     pub tunnels: Gauge,
     pub handshaking: Gauge,
+    /// Connections whose PROXY header is awaited.
+    pub introducing: Gauge,
 }
 
 impl Default for CoreCounters {
@@ -137,6 +142,8 @@ impl Default for CoreCounters {
             handshakes: Counter::default(),
             handshakes_resumed: Counter::default(),
             handshakes_failed: Counter::default(),
+            proxy_strangers: Counter::default(),
+            proxy_refused: Counter::default(),
             h2_connections: Counter::default(),
             h2_refused: Counter::default(),
             h2_abuses: Default::default(),
@@ -146,6 +153,7 @@ impl Default for CoreCounters {
             waiting: Gauge::default(),
             tunnels: Gauge::default(),
             handshaking: Gauge::default(),
+            introducing: Gauge::default(),
         }
     }
 }

@@ -55,7 +55,10 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
 
     let certificates = root.optional("tls").and_then(|item| item.section(&mut c.f));
     let (certificates, http2) = tls::read(c, certificates);
-    let web = web::read(c, &mut root);
+    let mut web = web::read(c, &mut root);
+    let nodes = cluster.iter().flat_map(|read| &read.cluster.nodes).map(|node| node.address);
+    let addresses = c.host.interfaces().iter().flat_map(|interface| &interface.addresses).map(|network| network.addr());
+    web.trust.own = nodes.chain(addresses).map(|address| address.to_canonical()).collect();
     let listeners_typed = root.tables(&mut c.f, "listener");
     let listeners = listener::read(c, listeners_typed, &certificates, !web.routes.is_empty());
     web.check_loops(c, &listeners);

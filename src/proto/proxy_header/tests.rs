@@ -133,3 +133,24 @@ fn the_longest_line_fits_its_bound() {
     assert!(out.len() <= LINE_BYTES_MAX);
     assert!(matches!(parse(&out), Ok(Parsed::Done { .. })));
 }
+
+#[test]
+fn reading_what_is_missing_never_reads_beyond_the_header() {
+    for (name, bytes, _) in cases() {
+        let mut end = 0;
+        let decided = loop {
+            end += bytes_missing(&bytes[..end]);
+            assert!(end <= HEADER_BYTES_MAX, "{name}");
+            match bytes.get(..end).map(parse) {
+                Some(Ok(Parsed::NeedMore)) => {}
+                decided => break decided,
+            }
+        };
+        match decided {
+            Some(Ok(Parsed::Done { consumed, .. })) => assert_eq!(end, consumed, "{name}"),
+            Some(Err(error)) => assert_eq!(Err(error), parse(&bytes), "{name}"),
+            // It was cut, or has fewer words than a line must have.
+            _ => assert!(!matches!(parse(&bytes), Ok(Parsed::Done { .. })), "{name}"),
+        }
+    }
+}
