@@ -32,6 +32,7 @@ pub struct Settings {
     pub routes: Vec<Route>,
     pub trust: Trust,
     pub limits: Limits,
+    pub abuse: Abuse,
     pub timeouts: Timeouts,
     pub worker: Worker,
     pub admin: Admin,
@@ -219,6 +220,7 @@ impl Trust {
 pub struct Limits {
     /// Per core.
     pub max_connections: usize,
+    /// Over all cores.
     pub max_connections_per_client: usize,
     pub head_bytes_max: usize,
     pub header_line_bytes_max: usize,
@@ -229,6 +231,53 @@ pub struct Limits {
     pub keepalive_requests_max: u32,
     /// Full TLS handshakes in flight per core.
     pub handshakes_max: usize,
+}
+
+/// What clients are kept out for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Abuse {
+    /// `None`: failed logins are not counted.
+    pub logins: Option<Logins>,
+    /// A banned client's answer waits this long.
+    pub tarpit: Duration,
+    /// Banned clients are not answered: their connections close when they are accepted.
+    pub closes_banned: bool,
+    /// Per client.
+    pub requests: Option<Rate>,
+    pub connections: Option<Rate>,
+    /// Of the operator: never banned, never too fast, never too many.
+    pub exempt: Vec<IpNet>,
+    /// Never banned nor too fast: proxies, servers, the nodes, this host.
+    pub installation: Vec<IpNet>,
+}
+
+impl Abuse {
+    pub fn is_exempt(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        self.exempt.iter().chain(&self.installation).any(|network| network.contains(&client))
+    }
+
+    /// Speaks for so many that its connections are not counted.
+    pub fn is_uncounted(&self, trust: &Trust, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        self.exempt.iter().any(|network| network.contains(&client)) || trust.is_believed(client)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Logins {
+    /// Within `window` until the ban.
+    pub failures_max: u32,
+    pub window: Duration,
+    /// The first ban; each further one is twice as long, up to `ban_max`.
+    pub ban: Duration,
+    pub ban_max: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    pub per_second: u32,
+    pub burst: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

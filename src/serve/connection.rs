@@ -327,8 +327,8 @@ impl Future for Life {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.core.sleepers.leave(self.place);
-        self.core.counters().connections.down();
         self.core.dismiss(self.origin.peer);
+        self.core.counters().connections.down();
     }
 }
 

@@ -180,11 +180,11 @@ async fn introduce(core: Rc<Core>, socket: Socket, peer: SocketAddr, mut door: D
 fn welcome(core: &Rc<Core>, socket: Socket, peer: SocketAddr, client: SocketAddr, door: Door) {
     let (counters, kind) = (core.counters(), door.kind);
     counters.accepted.bump();
-    if !core.admit(client.ip()) {
+    if let Err(own) = core.admit(client.ip()) {
         counters.refused.bump();
-        counters.failure(reply::Failure::from(Own::Overloaded).index());
-        if kind != ListenerKind::Https {
-            glommio::spawn_local(turn_away(core.clone(), socket)).detach();
+        counters.failure(reply::Failure::from(own).index());
+        if kind != ListenerKind::Https && own != Own::Banned {
+            glommio::spawn_local(turn_away(core.clone(), socket, own)).detach();
         }
         return;
     }
@@ -243,8 +243,8 @@ async fn shake_hands(core: &Core, socket: Socket) -> Option<(Stream, TlsInfo)> {
 }
 
 /// Says why before the connection closes. Costs one send: the response fits any socket's buffer.
-async fn turn_away(core: Rc<Core>, socket: Socket) {
-    let answer = reply::Failure::from(Own::Overloaded).answer();
+async fn turn_away(core: Rc<Core>, socket: Socket, own: Own) {
+    let answer = reply::Failure::from(own).answer();
     let date = core.date.bytes();
     let about = About { request_id: "", date: &date, head_only: false, closes: true };
     let mut out = Vec::new();

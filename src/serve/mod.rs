@@ -5,6 +5,7 @@
 //! [`exchange`], [`upload`], [`body`], [`tunnel`] -> [`reply`] (every failure's row). State: [`shared`] (all cores),
 //! [`core`] (one). Beside the traffic: [`health`], [`report`].
 
+pub mod abuse;
 pub mod balance;
 pub mod body;
 pub mod channel;

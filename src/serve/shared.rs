@@ -2,6 +2,7 @@
 
 use crate::config::settings::{self, Settings};
 use crate::net::tls::{Certificate, ConfigError, Names, server_config, ticketer};
+use crate::serve::abuse::Abuse;
 use crate::serve::page::SharedPage;
 use crate::serve::pairing::Pairing;
 use crate::telemetry::counters::{CoreCounters, Counter};
@@ -19,6 +20,7 @@ pub struct Shared {
     snapshot: Mutex<Arc<Snapshot>>,
     phase: AtomicU8,
     has_warned: AtomicBool,
+    pub abuse: Abuse,
     /// Set once after the start if there is another node.
     pairing: OnceLock<Pairing>,
 }
@@ -45,6 +47,7 @@ impl Shared {
             snapshot: Mutex::new(snapshot),
             phase: AtomicU8::new(Phase::Serving as u8),
             has_warned: AtomicBool::new(false),
+            abuse: Abuse::default(),
             pairing: OnceLock::new(),
         }
     }

@@ -105,6 +105,10 @@ pub struct CoreCounters {
     /// Connections closed at a listener for balancers: by somebody who is none of them, and without a good header.
     pub proxy_strangers: Counter,
     pub proxy_refused: Counter,
+    pub failed_logins: Counter,
+    /// Bans for failed logins; of a client, and of one credential of it.
+    pub bans: Counter,
+    pub credentials_refused: Counter,
     pub h2_connections: Counter,
     /// Streams refused because their connection has too many requests at work.
     pub h2_refused: Counter,
@@ -116,6 +120,8 @@ pub struct CoreCounters {
     pub waiting: Gauge,
     pub tunnels: Gauge,
     pub handshaking: Gauge,
+    /// Banned clients whose answer waits.
+    pub tarpitted: Gauge,
     /// Connections whose PROXY header is awaited.
     pub introducing: Gauge,
 }
@@ -144,6 +150,9 @@ impl Default for CoreCounters {
             handshakes_failed: Counter::default(),
             proxy_strangers: Counter::default(),
             proxy_refused: Counter::default(),
+            failed_logins: Counter::default(),
+            bans: Counter::default(),
+            credentials_refused: Counter::default(),
             h2_connections: Counter::default(),
             h2_refused: Counter::default(),
             h2_abuses: Default::default(),
@@ -153,6 +162,7 @@ impl Default for CoreCounters {
             waiting: Gauge::default(),
             tunnels: Gauge::default(),
             handshaking: Gauge::default(),
+            tarpitted: Gauge::default(),
             introducing: Gauge::default(),
         }
     }

@@ -1,6 +1,7 @@
 //! From the typed file to settings, section by section. Problems are noted and reading goes on; what a problem leaves
 //! behind is a stand-in that nobody sees, because settings only leave here when there was no error.
 
+mod abuse;
 mod cluster;
 mod files;
 mod listener;
@@ -70,6 +71,7 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
     let hooks = notify::read(c, hooks, &routers);
 
     let limits = worker::limits(c, &mut root);
+    let abuse = abuse::read(c, &mut root, &web.trust, &web.pools);
     let timeouts = worker::timeouts(c, &mut root);
     let worker = worker::worker(c, &mut root);
     let admin = worker::admin(c, &mut root);
@@ -95,6 +97,7 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
         routes: web.routes,
         trust: web.trust,
         limits,
+        abuse,
         timeouts,
         worker,
         admin,
