@@ -181,7 +181,10 @@ fn introduce(mut stream: &TcpStream) -> ProxyHeader {
             Parsed::Done { header, .. } => return header,
             Parsed::NeedMore => {
                 let mut more = vec![0; proxy_header::bytes_missing(&bytes)];
-                let count = stream.read(&mut more).unwrap_or(0);
+                let count = match stream.read(&mut more) {
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                    read => read.unwrap_or(0),
+                };
                 if count == 0 {
                     return ProxyHeader::Local;
                 }
@@ -194,7 +197,7 @@ fn introduce(mut stream: &TcpStream) -> ProxyHeader {
 fn answer(mut stream: TcpStream, number: u32, named: ProxyHeader) {
     let mut head = Vec::new();
     let mut byte = [0];
-    while stream.read(&mut byte).is_ok_and(|count| count > 0) {
+    while stream.read_exact(&mut byte).is_ok() {
         head.push(byte[0]);
         if !head.ends_with(b"\r\n\r\n") {
             continue;
