@@ -37,7 +37,7 @@ pub fn has_failed(exchange: &Exchange<'_>) -> bool {
 }
 
 /// What tells one credential from another; empty without a password.
-pub fn credential<'a>(authorization: &'a [u8]) -> &'a [u8] {
+pub fn credential(authorization: &[u8]) -> &[u8] {
     if is_password(authorization) { authorization } else { &[] }
 }
 

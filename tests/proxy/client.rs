@@ -1,5 +1,6 @@
 //! Who the client is: trusted proxies, Cloudflare, notify_push, and the PROXY protocol in front and behind, with the
 //! real HAProxy, nginx and curl on the other side. A peer that is not installed is skipped by name.
+#![allow(clippy::print_stderr)] // which is said there
 
 use crate::edge::{Edge, PATIENCE, field, on_each_driver};
 use crate::origin::{Origin, Request, ok};
