@@ -50,7 +50,7 @@ fn main() {
     let (limits, trust) = (Limits::default(), Trust::default());
     let route_to = |path: &str, pool| Route { hosts: vec!["cloud.example.com".into()], path: path.into(), pool };
     let routes = [route_to("/push/", 1), route_to("/", 0)];
-    let origin = Origin::new([203, 0, 113, 9].into(), Scheme::Https, 443, &trust);
+    let origin = Origin::new(([203, 0, 113, 9], 50_000).into(), Scheme::Https, 443, &trust);
     let mut fields = Fields::new();
     let mut out = Vec::with_capacity(4096);
 

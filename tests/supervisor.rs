@@ -45,6 +45,7 @@ const TESTS: &[Test] = &[
     ("the_real_worker_finishes_requests_and_stops", the_real_worker_finishes_requests),
     ("the_real_worker_needs_no_privilege", the_real_worker_needs_no_privilege),
     ("the_real_worker_takes_a_reload", the_real_worker_takes_a_reload),
+    ("bans_outlive_the_worker_that_made_them", bans_outlive_the_worker),
 ];
 
 fn main() -> std::process::ExitCode {
@@ -366,6 +367,29 @@ fn the_real_worker_takes_a_reload() -> Outcome {
     assert!(supervisor::node::ask(new).is_ok());
     assert!(node.fetch("/").is_some());
     assert_eq!(node.status().worker.starts, 1);
+    Outcome::Passed
+}
+
+fn bans_outlive_the_worker() -> Outcome {
+    let node = Node::start(Start { server: Some(web_server()), ..Start::default() });
+    eventually("the first answer", || node.fetch("/").is_some());
+    let (code, body) = node.post("/v1/ban?address=192.0.2.7");
+    assert!(code == 200 && body.contains("192.0.2.7 is banned until it is lifted"), "{body}");
+    assert_eq!(node.post("/v1/ban?address=2001:db8::7&for_ms=3600000").0, 200);
+    assert_eq!(node.post("/v1/ban?address=192.0.2.8&for_ms=1").0, 200);
+    // This host's own connections are everybody's who comes through a proxy here.
+    let (code, body) = node.post("/v1/ban?address=127.0.0.1");
+    assert!(code == 409 && body.contains("never banned"), "{body}");
+    let worker = node.worker();
+    nix::sys::signal::kill(worker, Signal::SIGKILL).unwrap();
+    eventually("another worker", || node.try_status().is_some_and(|status| status.worker.starts == 2));
+    eventually("the bans are back", || node.get("/v1/bans").1.matches("client").count() == 2);
+    let (_, body) = node.get("/v1/bans");
+    assert!(body.contains("192.0.2.7") && body.contains("2001:db8::/64"), "{body}");
+    let (code, _) = node.post("/v1/unban?address=2001:db8::1");
+    assert_eq!(code, 200);
+    assert_eq!(node.post("/v1/unban?address=2001:db8::1").0, 409);
+    assert_eq!(node.get("/v1/bans").1.matches("client").count(), 1);
     Outcome::Passed
 }
 

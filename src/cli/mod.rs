@@ -1,8 +1,9 @@
 //! The command line. The only room that prints.
 //!
 //! Reading order: this file (what can be typed), [`run`], [`check`], [`client`] (asking a running lyre), [`status`]
-//! (what it answers, for people), [`orders`], [`keygen`], [`import`].
+//! (what it answers, for people), [`orders`], [`bans`], [`keygen`], [`import`].
 
+mod bans;
 mod check;
 mod client;
 mod doctor;
@@ -16,6 +17,7 @@ mod status;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -112,6 +114,39 @@ enum Command {
         /// Serve as usual again
         #[arg(long)]
         off: bool,
+    },
+    /// Keep a client out, over all its connections; IPv6 addresses with their whole /64
+    #[command(after_help = "Trusted proxies, servers and this host are never banned. Bans are this node's own.")]
+    Ban {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// The client's address, as the access log has it
+        #[arg(value_name = "ADDRESS")]
+        address: IpAddr,
+        /// How long, as in 10m, 1h or 7d [default: until lyre unban]
+        #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+        length: Option<Duration>,
+        /// Print the JSON that the admin socket answers
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let a client in again, and forget its failed logins
+    Unban {
+        #[command(flatten)]
+        socket: SocketOptions,
+        #[arg(value_name = "ADDRESS")]
+        address: IpAddr,
+        /// Print the JSON that the admin socket answers
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show who is banned, why, and for how long
+    Bans {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// Print the JSON that the admin socket answers
+        #[arg(long)]
+        json: bool,
     },
     /// Print the metrics in Prometheus' text format
     Metrics(SocketOptions),
@@ -215,6 +250,9 @@ pub fn main() -> ExitCode {
         Command::Reload(socket) => orders::order(&socket.client(), "/v1/reload", false),
         Command::Drain { socket, off: false } => orders::order(&socket.client(), "/v1/drain", false),
         Command::Drain { socket, off: true } => orders::order(&socket.client(), "/v1/undrain", false),
+        Command::Ban { socket, address, length, json } => bans::ban(&socket.client(), address, length, json),
+        Command::Unban { socket, address, json } => bans::unban(&socket.client(), address, json),
+        Command::Bans { socket, json } => bans::list(&socket.client(), json),
         Command::Metrics(socket) => orders::metrics(&socket.client()),
         Command::Keygen { out } => keygen::run(out.as_deref()),
         Command::Doctor { about: DoctorAbout::Vrrp { config, socket, wait, json } } => {

@@ -2,7 +2,8 @@
 
 use ipnet::IpNet;
 
-/// As published by Cloudflare for its proxies; list of 2026-06. It changes every few years.
+/// As published at <https://www.cloudflare.com/ips-v4> and `ips-v6`; list of 2026-06. It changes every few years;
+/// `nextcloud.cloudflare_networks` replaces it.
 const NETWORKS: [&str; 22] = [
     "173.245.48.0/20",
     "103.21.244.0/22",

@@ -35,6 +35,7 @@ pub struct Settings {
     pub services: Vec<tcp::Service>,
     pub trust: Trust,
     pub limits: Limits,
+    pub abuse: Abuse,
     pub timeouts: Timeouts,
     pub worker: Worker,
     pub admin: Admin,
@@ -104,6 +105,8 @@ impl std::fmt::Debug for Secret {
 pub struct Listener {
     pub address: SocketAddr,
     pub kind: ListenerKind,
+    /// Not empty: only these may connect, and every connection begins with a PROXY header.
+    pub proxy_protocol: Vec<IpNet>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +152,15 @@ pub struct Pool {
     pub keepalive: Duration,
     /// Wait for a free slot of a server before 503.
     pub queue_timeout: Duration,
+    /// Connections to its servers begin with a PROXY header that names the client.
+    pub send_proxy: Option<ProxyVersion>,
+}
+
+/// Forms of the PROXY header: text, binary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyVersion {
+    V1,
+    V2,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,6 +202,28 @@ pub struct Route {
 pub struct Trust {
     /// Peers whose forwarding headers are believed, right to left.
     pub proxies: Vec<IpNet>,
+    /// Those of them whose CF-Connecting-IP names the client.
+    pub cloudflare: Vec<IpNet>,
+    /// notify_push: it asks Nextcloud in the name of its clients, through us. Believed like a proxy.
+    pub services: Vec<IpAddr>,
+    /// The nodes and this host. A hop when a believed peer names it, because we were; not believed as a peer.
+    pub own: Vec<IpAddr>,
+}
+
+impl Trust {
+    /// What this peer says of the client is believed.
+    pub fn is_believed(&self, peer: IpAddr) -> bool {
+        self.proxies.iter().any(|net| net.contains(&peer)) || self.services.contains(&peer)
+    }
+
+    /// One of the addresses a request passes through on its way, so not the client if anything is left of it.
+    pub fn is_hop(&self, address: IpAddr) -> bool {
+        self.is_believed(address) || self.own.contains(&address)
+    }
+
+    pub fn is_cloudflare(&self, peer: IpAddr) -> bool {
+        self.cloudflare.iter().any(|net| net.contains(&peer))
+    }
 }
 
 /// Bounds of one worker. Each default has its reason in docs/configuration.md.
@@ -197,6 +231,7 @@ pub struct Trust {
 pub struct Limits {
     /// Per core.
     pub max_connections: usize,
+    /// Over all cores.
     pub max_connections_per_client: usize,
     pub head_bytes_max: usize,
     pub header_line_bytes_max: usize,
@@ -207,6 +242,53 @@ pub struct Limits {
     pub keepalive_requests_max: u32,
     /// Full TLS handshakes in flight per core.
     pub handshakes_max: usize,
+}
+
+/// What clients are kept out for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Abuse {
+    /// `None`: failed logins are not counted.
+    pub logins: Option<Logins>,
+    /// A banned client's answer waits this long.
+    pub tarpit: Duration,
+    /// Banned clients are not answered: their connections close when they are accepted.
+    pub closes_banned: bool,
+    /// Per client.
+    pub requests: Option<Rate>,
+    pub connections: Option<Rate>,
+    /// Of the operator: never banned, never too fast, never too many.
+    pub exempt: Vec<IpNet>,
+    /// Never banned nor too fast: proxies, servers, the nodes, this host.
+    pub installation: Vec<IpNet>,
+}
+
+impl Abuse {
+    pub fn is_exempt(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        self.exempt.iter().chain(&self.installation).any(|network| network.contains(&client))
+    }
+
+    /// Speaks for so many that its connections are not counted.
+    pub fn is_uncounted(&self, trust: &Trust, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        self.exempt.iter().any(|network| network.contains(&client)) || trust.is_believed(client)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Logins {
+    /// Within `window` until the ban.
+    pub failures_max: u32,
+    pub window: Duration,
+    /// The first ban; each further one is twice as long, up to `ban_max`.
+    pub ban: Duration,
+    pub ban_max: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    pub per_second: u32,
+    pub burst: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 //! One request a connection, then close: `curl --unix-socket` and `lyre status` need no more. Nothing here blocks;
 //! connections, sizes and times are bounded, and whoever can open the socket is root or our own user.
 
+use crate::serve::parent::BanChange;
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use std::fmt;
@@ -42,6 +43,8 @@ pub enum Request {
     Reload,
     Drain,
     Undrain,
+    Bans,
+    ChangeBan(BanChange),
 }
 
 /// An answer, complete.
@@ -398,7 +401,7 @@ fn parse(bytes: &[u8]) -> Parsed {
     }
     let method = head.method.unwrap_or_default();
     let path = head.path.unwrap_or_default();
-    let path = path.split_once('?').map_or(path, |(path, _)| path);
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let (expected, request) = match path {
         "/v1/status" => ("GET", Request::Status),
         "/v1/events" => ("GET", Request::Events),
@@ -408,10 +411,20 @@ fn parse(bytes: &[u8]) -> Parsed {
         "/v1/reload" => ("POST", Request::Reload),
         "/v1/drain" => ("POST", Request::Drain),
         "/v1/undrain" => ("POST", Request::Undrain),
+        "/v1/bans" => ("GET", Request::Bans),
+        "/v1/ban" | "/v1/unban" => match ban_change(path, query) {
+            Some(change) => ("POST", Request::ChangeBan(change)),
+            None => {
+                return Parsed::Refused(
+                    400,
+                    "name the client: ?address=192.0.2.7, and for_ms=MILLISECONDS if you like",
+                );
+            }
+        },
         _ => {
             return Parsed::Refused(
                 404,
-                "there is GET /v1/status, GET /v1/events, GET /metrics and POST /v1/{failover,resume,reload,drain,undrain}",
+                "there is GET /v1/status, GET /v1/events, GET /v1/bans, GET /metrics and POST /v1/{failover,resume,reload,drain,undrain,ban,unban}",
             );
         }
     };
@@ -419,6 +432,23 @@ fn parse(bytes: &[u8]) -> Parsed {
         (true, _) => Parsed::Request(request),
         (false, "GET") => Parsed::Refused(405, "use GET"),
         (false, _) => Parsed::Refused(405, "use POST"),
+    }
+}
+
+/// From `address=…` and `for_ms=…`.
+fn ban_change(path: &str, query: &str) -> Option<BanChange> {
+    let (mut address, mut length_ms) = (None, None);
+    for pair in query.split('&') {
+        match pair.split_once('=')? {
+            ("address", text) => address = Some(text.replace("%3A", ":").parse().ok()?),
+            ("for_ms", text) => length_ms = Some(text.parse().ok()?),
+            _ => return None,
+        }
+    }
+    let address = address?;
+    match path {
+        "/v1/ban" => Some(BanChange::Ban { address, length_ms }),
+        _ => length_ms.is_none().then_some(BanChange::Unban { address }),
     }
 }
 

@@ -3,6 +3,7 @@
 //! It never parses traffic and never waits for anybody: every order is a message, every answer an event, every patience
 //! a deadline. State that spans several events (reload, planned hand-over, stop) is a field with a deadline of its own.
 
+mod bans;
 mod mib;
 mod orders;
 mod reload;
@@ -105,6 +106,7 @@ struct Supervisor {
     succession: Succession,
     admin: Admin,
     waiting: Vec<Waiting>,
+    bans: bans::Bans,
     next_id: u64,
     reloading: Option<Reloading>,
     reloads: Tally,
@@ -175,6 +177,7 @@ impl Supervisor {
             succession,
             admin,
             waiting: Vec::new(),
+            bans: bans::Bans::default(),
             next_id: 0,
             reloading: None,
             reloads: Tally::default(),
@@ -236,6 +239,8 @@ impl Supervisor {
                 Report::Link { is_up } => self.succession.link(is_up),
                 Report::Status { id, json } => self.answer_status(now, id, Some(&json)),
                 Report::Metrics { id, text } => self.answer_metrics(now, id, Some(&text)),
+                Report::Bans { id, answer } => self.answer_bans(now, id, answer),
+                Report::Banned(banned) => self.note_ban(now, banned),
             }
         }
         self.worker.judge(now);
@@ -270,6 +275,7 @@ impl Supervisor {
         if self.is_stopping {
             return Ok(());
         }
+        self.restore_bans(now);
         if self.pair.is_none() {
             self.ensure_pair(now).map_err(RunError::Pair)?;
         }
@@ -383,6 +389,7 @@ impl Supervisor {
         self.finish_shelter(now);
         self.expire_reload(now);
         self.expire_waiting(now);
+        self.expire_bans(now);
         if self.watchdog_at.is_some_and(|at| now >= at) {
             self.notify.watchdog();
             self.watchdog_at = self.notify.watchdog_interval().map(|interval| now.plus(interval));
@@ -419,6 +426,7 @@ impl Supervisor {
             self.worker.deadline().filter(|_| !self.is_stopping || self.worker.restart_at().is_none()),
             self.admin.deadline(),
             self.waiting.iter().map(|waiting| waiting.deadline).min(),
+            self.bans.deadline(),
             self.reloading.as_ref().map(|reloading| reloading.deadline),
             self.hand_over.as_ref().map(RunningHandOver::deadline),
             self.watchdog_at,

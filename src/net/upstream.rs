@@ -29,7 +29,15 @@ pub struct Idle {
 struct Parked {
     stream: Stream,
     since: Now,
+    owner: Owner,
 }
+
+/// The client a connection speaks for; `None` speaks for any. The server was told once, at its beginning, so it
+/// belongs to this client for good.
+pub type Owner = Option<IpAddr>;
+
+/// Idle connections looked at for one of a certain client, the youngest first: of many clients few come back.
+const OWNED_LOOKS_MAX: usize = 64;
 
 /// Raised by the driver when an idle connection became readable.
 #[derive(Default)]
@@ -52,24 +60,26 @@ impl Idle {
         Idle { to, connections: RefCell::default(), attention, waker }
     }
 
-    /// The most recently used connection that is still open and silent, and was used within `fresh`.
-    pub fn take(&self, fresh: Duration, counters: &CoreCounters) -> Option<Stream> {
+    /// The most recently used connection of `owner` that is still open and silent, and was used within `fresh`.
+    pub fn take(&self, owner: Owner, fresh: Duration, counters: &CoreCounters) -> Option<Stream> {
         let mut connections = self.connections.borrow_mut();
-        // The last one is the youngest: if it is too old, all are.
-        connections.pop_if(|parked| now().since(parked.since) <= fresh).and_then(|mut parked| {
-            loop {
-                if self.is_silent(&parked.stream, counters) {
-                    counters.upstream_reuses.bump();
-                    return Some(parked.stream);
-                }
-                parked = connections.pop_if(|parked| now().since(parked.since) <= fresh)?;
+        let now = now();
+        loop {
+            // From the youngest on: if one is too old, all before it are.
+            let usable = connections.iter().rev().take_while(|parked| now.since(parked.since) <= fresh);
+            let back = usable.take(OWNED_LOOKS_MAX).position(|parked| parked.owner == owner)?;
+            let index = connections.len() - 1 - back;
+            let parked = connections.remove(index);
+            if self.is_silent(&parked.stream, counters) {
+                counters.upstream_reuses.bump();
+                return Some(parked.stream);
             }
-        })
+        }
     }
 
     /// Keeps a connection whose last exchange ended cleanly on both sides; the oldest gives way when there are
     /// `idle_max`.
-    pub fn put(&self, stream: Stream, idle_max: usize, counters: &CoreCounters) {
+    pub fn put(&self, stream: Stream, owner: Owner, idle_max: usize, counters: &CoreCounters) {
         if idle_max == 0 || !self.is_silent(&stream, counters) {
             return;
         }
@@ -78,7 +88,7 @@ impl Idle {
             connections.remove(0);
             counters.upstream_evicted.bump();
         }
-        connections.push(Parked { stream, since: now() });
+        connections.push(Parked { stream, since: now(), owner });
     }
 
     /// Closes what the server closed and what was unused for `keepalive`. Called once a tick; nearly free when nothing

@@ -10,7 +10,7 @@ use crate::proto::http1::emit;
 use crate::proto::http1::exchange::{Framing, Persistence, Reply};
 use crate::proto::http1::{FieldLine, Name, RequestHead, ResponseHead};
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Our name in Via.
 const PSEUDONYM: &[u8] = b"lyre";
@@ -42,44 +42,58 @@ impl Scheme {
     }
 }
 
-/// Who is at the other end of a client connection. Made once per connection; 60 bytes.
+/// Who is at the other end of a client connection. Made once per connection; 64 bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin {
     /// IPv4-mapped IPv6 addresses are IPv4 here.
     pub peer: IpAddr,
+    pub peer_port: u16,
     pub scheme: Scheme,
     /// Port the client connected to.
     pub port: u16,
     /// Its forwarding fields are believed.
     pub is_trusted: bool,
+    /// Its CF-Connecting-IP is.
+    is_cloudflare: bool,
     peer_text: AddressText,
 }
 
 impl Origin {
-    pub fn new(peer: IpAddr, scheme: Scheme, port: u16, trust: &Trust) -> Origin {
-        let peer = peer.to_canonical();
-        Origin { peer, scheme, port, is_trusted: is_trusted(trust, peer), peer_text: AddressText::new(peer) }
+    pub fn new(peer: SocketAddr, scheme: Scheme, port: u16, trust: &Trust) -> Origin {
+        let (peer, peer_port) = (peer.ip().to_canonical(), peer.port());
+        let (is_trusted, is_cloudflare) = (trust.is_believed(peer), trust.is_cloudflare(peer));
+        Origin { peer, peer_port, scheme, port, is_trusted, is_cloudflare, peer_text: AddressText::new(peer) }
     }
 
     /// Who makes this request.
     ///
-    /// An untrusted peer itself. Behind trusted ones: of X-Forwarded-For and the peer, read from the right, the first
-    /// address that is not trusted, or the leftmost if all are. An unreadable element ends the search: what is left of
-    /// it was not written by a proxy that can be believed.
+    /// An untrusted peer itself. Cloudflare names it in CF-Connecting-IP. Behind trusted ones: of X-Forwarded-For and the
+    /// peer, read from the right, the first address that is not trusted, or the leftmost if all are. An unreadable
+    /// element ends the search: what is left of it was not written by a proxy that can be believed.
     pub fn client(&self, head: &RequestHead<'_>, trust: &Trust) -> Client {
-        let mut client = Client { address: self.peer, hops: 0 };
+        let mut client = Client { address: self.peer, hops: 0, is_named: false };
         if !self.is_trusted {
             return client;
+        }
+        if let Some(address) = self.named(head) {
+            return Client { address, hops: 0, is_named: true };
         }
         let elements = head.values(Name::XForwardedFor).rev().flat_map(|value| value.rsplit(|byte| *byte == b','));
         for element in elements {
             let Some(address) = parse_address(trim_ows(element)) else { break };
-            client = Client { address, hops: client.hops + 1 };
-            if !is_trusted(trust, address) {
+            client = Client { address, hops: client.hops + 1, is_named: false };
+            if !trust.is_hop(address) {
                 break;
             }
         }
         client
+    }
+
+    /// The client as Cloudflare names it: one field with one address.
+    fn named(&self, head: &RequestHead<'_>) -> Option<IpAddr> {
+        let mut values = head.values(Name::CfConnectingIp);
+        let value = values.next().filter(|_| self.is_cloudflare)?;
+        values.next().is_none().then(|| parse_address(trim_ows(value)))?
     }
 
     /// The id this request goes by: the trusted peer's, or else `generated`.
@@ -96,6 +110,8 @@ pub struct Client {
     pub address: IpAddr,
     /// Elements of the received X-Forwarded-For, from the right, that go on.
     hops: usize,
+    /// By CF-Connecting-IP, so X-Forwarded-For need not have it.
+    is_named: bool,
 }
 
 /// What of a request is the caller's decision.
@@ -115,7 +131,7 @@ pub struct Onward<'a> {
 pub struct Dropped {
     /// Names outside `[A-Za-z0-9-]`.
     pub unusual: u32,
-    /// Claims about the client by a peer that is not trusted.
+    /// Claims about the client by a peer that is not trusted, or that nobody continues.
     pub spoofed: u32,
 }
 
@@ -158,6 +174,9 @@ pub fn write_request(
             | Name::XRealIp
             | Name::XRequestId => dropped.spoofed += u32::from(!origin.is_trusted),
             Name::Spoofable if !origin.is_trusted => dropped.spoofed += 1,
+            Name::CfConnectingIp if !client.is_named => dropped.spoofed += 1,
+            // A proxy that says who the client is does so in X-Forwarded-For; it may pass these on from anybody.
+            Name::ClientAddress => dropped.spoofed += 1,
             Name::Host | Name::ContentLength | Name::Expect => {}
             name if name.is_hop_by_hop() => {}
             _ => copy(out, &line),
@@ -282,12 +301,15 @@ fn write_framing(out: &mut Vec<u8>, framing: Framing) {
 /// notify_push discard the list. The others are single values: Nextcloud reads the first element.
 fn write_forwarded(out: &mut Vec<u8>, head: &RequestHead<'_>, origin: &Origin, client: &Client, host: &[u8]) {
     out.extend_from_slice(b"X-Forwarded-For: ");
-    if client.hops > 0 {
+    if client.is_named {
+        out.extend_from_slice(AddressText::new(client.address).as_bytes());
+        out.extend_from_slice(b", ");
+    } else if client.hops > 0 {
         write_hops(out, head, client.hops);
     }
     out.extend_from_slice(origin.peer_text.as_bytes());
     out.extend_from_slice(b"\r\nX-Real-IP: ");
-    if client.hops > 0 {
+    if client.hops > 0 || client.is_named {
         out.extend_from_slice(AddressText::new(client.address).as_bytes());
     } else {
         out.extend_from_slice(origin.peer_text.as_bytes());
@@ -343,10 +365,6 @@ impl<'a> Told<'a> {
         told.port = port.filter(|port| *port != 0).unwrap_or(told.port);
         told
     }
-}
-
-fn is_trusted(trust: &Trust, address: IpAddr) -> bool {
-    trust.proxies.iter().any(|net| net.contains(&address))
 }
 
 /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`.

@@ -1,11 +1,15 @@
 //! Pure decisions; time and randomness are arguments. Siblings do not call each other.
 //!
 //! [`route`] which pool, [`balance`] which of its servers, [`health`] which of them may be asked, [`retry`] what after a
-//! failure, [`headers`] what each side gets to read; [`service`] which server a TCP connection goes to.
+//! failure, [`headers`] what each side gets to read, [`login`] which logins failed, [`ban`] who failed too often,
+//! [`rate`] who is too fast; [`service`] which server a TCP connection goes to.
 
 pub mod balance;
+pub mod ban;
 pub mod headers;
 pub mod health;
+pub mod login;
+pub mod rate;
 pub mod retry;
 pub mod route;
 pub mod service;

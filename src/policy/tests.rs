@@ -279,7 +279,7 @@ impl Client {
             return self.refuse(400, "above_root");
         }
         let trust = Trust::default();
-        let origin = Origin::new([203, 0, 113, 9].into(), Scheme::Http, 80, &trust);
+        let origin = Origin::new(([203, 0, 113, 9], 50_000).into(), Scheme::Http, 80, &trust);
         let client = origin.client(&head, &trust);
         let framing = Framing::of_request(head.body());
         let onward = Onward { framing, request_id: b"id", forwards_expect: true, default_host: b"default.example" };

@@ -155,6 +155,27 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, ProxyHeaderError> {
     }
 }
 
+/// How many bytes may be read behind `bytes`, the beginning of a header ([`Parsed::NeedMore`]), without reading any that
+/// belong to the connection. At least 1.
+pub fn bytes_missing(bytes: &[u8]) -> usize {
+    const SHORTEST: usize = b"PROXY UNKNOWN\r\n".len();
+    let missing = match bytes.first() {
+        Some(b'\r') if bytes.len() < FIXED_BYTES => FIXED_BYTES - bytes.len(),
+        Some(b'\r') => match bytes.get(14..FIXED_BYTES) {
+            Some([high, low]) => {
+                (FIXED_BYTES + usize::from(u16::from_be_bytes([*high, *low]))).saturating_sub(bytes.len())
+            }
+            _ => 1,
+        },
+        _ if bytes.len() < SHORTEST => SHORTEST - bytes.len(),
+        _ if bytes.last() == Some(&b'\r') => 1,
+        _ if bytes.get(6..13) == Some(b"UNKNOWN") => 2,
+        // Each word that is to come is a space and a character at least; then CRLF.
+        _ => 2 * 5usize.saturating_sub(bytes.iter().filter(|byte| **byte == b' ').count()) + 2,
+    };
+    missing.max(1)
+}
+
 /// Appends a header for a connection from `source` to `destination`, or one that says nothing of them. The IPv4
 /// address of a mixed pair is written as IPv6 (RFC 4291 §2.5.5.2): a header has one family.
 pub fn write(out: &mut Vec<u8>, version: Version, endpoints: Option<(SocketAddr, SocketAddr)>) {

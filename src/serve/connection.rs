@@ -22,7 +22,7 @@ use crate::serve::tunnel::Tunnel;
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -51,14 +51,14 @@ pub struct Connection {
 /// The listener a connection came through.
 #[derive(Debug, Clone, Copy)]
 pub struct Door {
-    /// As bound.
+    /// As bound, or as a balancer says the client knows it.
     pub port: u16,
     pub kind: ListenerKind,
 }
 
 /// Who was let in, by which door.
 pub struct Newcomer {
-    pub client: IpAddr,
+    pub client: SocketAddr,
     pub door: Door,
     /// For the other node, which resets this client if we die.
     pub noted: Option<Box<Noted>>,
@@ -327,8 +327,8 @@ impl Future for Life {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.core.sleepers.leave(self.place);
-        self.core.counters().connections.down();
         self.core.dismiss(self.origin.peer);
+        self.core.counters().connections.down();
     }
 }
 

@@ -7,8 +7,9 @@ use crate::net::upstream::Idle;
 use crate::policy::health::{Ejection, Outcome};
 use crate::policy::retry::Budget;
 use crate::proto::http1::Fields;
+use crate::serve::abuse::Failed;
 use crate::serve::queue::Queue;
-use crate::serve::reply::Answer;
+use crate::serve::reply::{Answer, Own};
 use crate::serve::shared::{Cell as ServerCell, Phase, Pool, Server, Shared, Snapshot};
 use crate::serve::sleepers::Sleepers;
 use crate::serve::stamp::DateLine;
@@ -16,7 +17,6 @@ use crate::serve::tcp::Sessions;
 use crate::telemetry::access::Log;
 use crate::telemetry::counters::CoreCounters;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,8 +41,6 @@ pub struct Core {
     /// Generation of `view`.
     generation: Cell<u64>,
     phase: Cell<Phase>,
-    /// Open connections a client address, so that one cannot take them all.
-    clients: RefCell<HashMap<IpAddr, u32>>,
     /// First half of request ids: when this core started, so that ids of two lives differ.
     id_epoch: [u8; 16],
     id_next: Cell<u64>,
@@ -130,7 +128,6 @@ impl Core {
             view: RefCell::new(view),
             generation: Cell::new(generation),
             phase: Cell::new(shared.phase()),
-            clients: RefCell::default(),
             id_epoch: hexadecimal((date.wall(now()).as_millis() as u64) << 16 | index as u64 & 0xffff),
             id_next: Cell::new(fastrand::u64(..) >> 24),
             epoch: (Instant::now(), now()),
@@ -240,28 +237,35 @@ impl Core {
         warn(self.complaints_held.take());
     }
 
-    /// Counts a new connection of `client`; `false` when it has all it may have.
-    pub fn admit(&self, client: IpAddr) -> bool {
+    /// Counts a new connection of `client`, unless it is kept out or there are enough already.
+    pub fn admit(&self, client: IpAddr) -> Result<(), Own> {
         let settings = &self.view.borrow().snapshot.settings;
         if self.counters().connections.read() >= settings.limits.max_connections as u64 {
-            return false;
+            return Err(Own::Overloaded);
         }
-        let mut clients = self.clients.borrow_mut();
-        let count = clients.entry(client_network(client)).or_default();
-        if *count as usize >= settings.limits.max_connections_per_client {
-            return false;
-        }
-        *count += 1;
-        true
+        self.shared.abuse.enter(settings, client)
     }
 
     pub fn dismiss(&self, client: IpAddr) {
-        let mut clients = self.clients.borrow_mut();
-        let network = client_network(client);
-        if let Some(count) = clients.get_mut(&network) {
-            *count -= 1;
-            if *count == 0 {
-                clients.remove(&network);
+        self.shared.abuse.leave(client);
+    }
+
+    /// A server refused a login of `client`.
+    pub fn login_failed(&self, client: IpAddr, credential: &[u8]) {
+        let (view, counters) = (self.view(), self.counters());
+        counters.failed_logins.bump();
+        match self.shared.abuse.failed(&view.snapshot.settings, client, credential) {
+            Failed::Counted | Failed::Exempt => {}
+            Failed::CredentialRefused(length) => {
+                counters.credentials_refused.bump();
+                let seconds = length.as_secs();
+                tracing::info!(%client, seconds, "a client repeats a login that fails, its credential is refused");
+            }
+            Failed::Banned(ban) => {
+                counters.bans.bump();
+                let until = ban.until.map(|until| until.saturating_sub(Duration::from_nanos(now().0)));
+                let seconds = until.unwrap_or_default().as_secs();
+                tracing::warn!(client = %ban.network, reason = ban.reason.as_str(), seconds, "client banned");
             }
         }
     }
@@ -291,6 +295,9 @@ impl Core {
                 upstream.idle.tend(pool.shared.settings.keepalive, counters);
             }
         }
+        if self.index == 0 {
+            self.shared.abuse.sweep(&view.snapshot.settings, turn as usize);
+        }
         self.follow(self.shared.phase());
         self.log(|log, _| log.flush());
         self.phase.get() == Phase::Ended
@@ -311,14 +318,6 @@ impl Core {
         } else {
             self.sleepers.stay();
         }
-    }
-}
-
-/// Whom a connection counts for: an IPv6 client has at least a /64.
-fn client_network(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V6(v6) => IpAddr::from((u128::from(v6) & !u128::from(u64::MAX)).to_be_bytes()),
-        v4 => v4,
     }
 }
 
@@ -358,15 +357,6 @@ pub fn elapsed_ns(since: Now) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_ipv6_client_counts_as_its_network() {
-        let of = |text: &str| client_network(text.parse().unwrap());
-        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
-        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
-        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
-        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
-    }
 
     #[test]
     fn a_request_id_is_its_numbers_in_hexadecimal() {

@@ -3,8 +3,10 @@
 use crate::net::clock::{Elapsed, now};
 use crate::net::pool;
 use crate::net::stream::{Bytes, Stream};
+use crate::net::upstream::Owner;
 use crate::policy::headers;
 use crate::policy::health::Outcome;
+use crate::policy::login;
 use crate::policy::retry;
 use crate::proto::http1::exchange::{Exchange, Framing};
 use crate::proto::http1::{BodyReader, ChunkError, HeadReader, emit};
@@ -14,7 +16,7 @@ use crate::serve::connection::{Connection, Next};
 use crate::serve::core::{PoolView, View};
 use crate::serve::downstream::Downstream;
 use crate::serve::plan::{self, Final, Judged};
-use crate::serve::record::Record;
+use crate::serve::record::{Record, field};
 use crate::serve::reply::{Failure, Own};
 use crate::serve::upload::{Side, Upload};
 use std::future::poll_fn;
@@ -36,6 +38,7 @@ const REFUSAL_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Link {
     pub stream: Stream,
     pub slot: Slot,
+    pub owner: Owner,
     /// The request only asks: the server need not finish when nobody waits for the answer.
     pub is_abandonable: bool,
 }
@@ -87,7 +90,7 @@ pub async fn exchange<D: Downstream>(
     mut state: Exchange,
     record: &mut Record,
 ) -> Result<Finished, Broken> {
-    let Link { stream, slot, is_abandonable } = link;
+    let Link { stream, slot, owner, is_abandonable } = link;
     let mut slot = Some(slot);
     let end = {
         let mut side = Side::Resting(upload);
@@ -112,7 +115,7 @@ pub async fn exchange<D: Downstream>(
                 && let Some(upstream) = &record.upstream
             {
                 let idle_max = pool.shared.settings.max_requests_per_server as usize;
-                upstream.idle.put(stream, idle_max, client.connection().core.counters());
+                upstream.idle.put(stream, owner, idle_max, client.connection().core.counters());
             }
             Ok(Finished::Next(next))
         }
@@ -227,6 +230,7 @@ impl<'r, D: Downstream> Run<'r, D> {
             match plan::response(&self.connection().core, self.state, &mut reader, &bytes) {
                 Ok(Judged::Final(head)) => {
                     self.note_answer(head.is_server_error);
+                    self.note_login(&head);
                     bytes.advance(head.consumed);
                     return Ok((Heard::Final(head), bytes));
                 }
@@ -262,6 +266,21 @@ impl<'r, D: Downstream> Run<'r, D> {
             if is_server_error {
                 cell.errors.bump();
             }
+        }
+    }
+
+    /// Counts the login if this is one and it failed.
+    fn note_login(&self, head: &Final) {
+        let request = &self.record.request;
+        if !login::may_have_failed(request.method(), head.status) {
+            return;
+        }
+        let authorization = request.field(b"authorization");
+        let location = field(&head.out, b"location");
+        let (method, path) = (request.method(), request.path());
+        let exchange = login::Exchange { method, path, authorization, status: head.status, location };
+        if login::has_failed(&exchange) {
+            self.connection().core.login_failed(self.record.client, login::credential(authorization));
         }
     }
 

@@ -7,6 +7,7 @@ use crate::net::stream::Stream;
 use crate::net::tls::TlsInfo;
 use crate::serve::connection::{Door, Life, Newcomer};
 use crate::serve::core::Core;
+use crate::serve::introduction;
 use crate::serve::reply::{self, About, Own, body::Audience};
 use crate::serve::shared::{Phase, Shared};
 use crate::serve::tcp;
@@ -160,7 +161,14 @@ async fn accept(core: Rc<Core>, listener: Rc<Listener>, address: SocketAddr, por
                     continue;
                 }
                 kind = named.map_or(kind, |named| named.kind);
-                welcome(&core, socket, peer, port, kind);
+                let door = Door { port, kind };
+                match named.filter(|named| !named.proxy_protocol.is_empty()) {
+                    None => welcome(&core, socket, peer, peer, door),
+                    Some(named) if introduction::is_expected(&core, named, peer) => {
+                        glommio::spawn_local(introduce(core.clone(), socket, peer, door)).detach();
+                    }
+                    Some(_) => {}
+                }
             }
             Ok(None) => return,
             Err(error) => {
@@ -171,22 +179,30 @@ async fn accept(core: Rc<Core>, listener: Rc<Listener>, address: SocketAddr, por
     }
 }
 
-fn welcome(core: &Rc<Core>, socket: Socket, peer: SocketAddr, port: u16, kind: ListenerKind) {
-    let counters = core.counters();
+/// A connection of a balancer: who the client is comes first.
+async fn introduce(core: Rc<Core>, socket: Socket, peer: SocketAddr, mut door: Door) {
+    if let Some((client, port)) = introduction::read(&core, &socket, peer).await {
+        door.port = port.unwrap_or(door.port);
+        welcome(&core, socket, peer, client, door);
+    }
+}
+
+/// `peer` is at the other end of the socket; `client` is who counts.
+fn welcome(core: &Rc<Core>, socket: Socket, peer: SocketAddr, client: SocketAddr, door: Door) {
+    let (counters, kind) = (core.counters(), door.kind);
     counters.accepted.bump();
-    let client = peer.ip().to_canonical();
-    if !core.admit(client) {
+    if let Err(own) = core.admit(client.ip()) {
         counters.refused.bump();
-        counters.failure(reply::Failure::from(Own::Overloaded).index());
-        if kind != ListenerKind::Https {
-            glommio::spawn_local(turn_away(core.clone(), socket)).detach();
+        counters.failure(reply::Failure::from(own).index());
+        if kind != ListenerKind::Https && own != Own::Banned {
+            glommio::spawn_local(turn_away(core.clone(), socket, own)).detach();
         }
         return;
     }
     // For the other node, which resets this client if we die.
     let local = core.shared.pairing().and_then(|pairing| Some((pairing, socket.local_addr().ok()?)));
     let noted = local.and_then(|(pairing, local)| pairing.note(core.index, peer, local)).map(Box::new);
-    let newcomer = Newcomer { client, door: Door { port, kind }, noted };
+    let newcomer = Newcomer { client, door, noted };
     if kind == ListenerKind::Https {
         glommio::spawn_local(secure(core.clone(), socket, newcomer)).detach();
     } else {
@@ -202,7 +218,7 @@ async fn secure(core: Rc<Core>, socket: Socket, newcomer: Newcomer) {
         }
         None => {
             core.counters().handshakes_failed.bump();
-            core.dismiss(newcomer.client);
+            core.dismiss(newcomer.client.ip());
         }
     }
 }
@@ -238,8 +254,8 @@ async fn shake_hands(core: &Core, socket: Socket) -> Option<(Stream, TlsInfo)> {
 }
 
 /// Says why before the connection closes. Costs one send: the response fits any socket's buffer.
-async fn turn_away(core: Rc<Core>, socket: Socket) {
-    let answer = reply::Failure::from(Own::Overloaded).answer();
+async fn turn_away(core: Rc<Core>, socket: Socket, own: Own) {
+    let answer = reply::Failure::from(own).answer();
     let date = core.date.bytes();
     let about = About { request_id: "", date: &date, head_only: false, closes: true };
     let mut out = Vec::new();

@@ -1,11 +1,12 @@
 //! Active health: the control executor probes every server and publishes a state per server that the cores read.
 
-use crate::config::settings::CheckKind;
+use crate::config::settings::{self, CheckKind};
 use crate::net::clock::{self, Timer};
 use crate::net::driver::Driver;
 use crate::net::stream::Stream;
 use crate::policy::health::{self, Health, PoolState, State, Verdict, status_verdict};
 use crate::proto::http1::{BodyReader, Fields, HeadReader, Limits, Method, Parsed};
+use crate::serve::introduction;
 use crate::serve::shared::{Phase, Pool, Server, Shared};
 use std::io;
 use std::net::IpAddr;
@@ -129,7 +130,7 @@ impl Prober {
                 slot => &mut slot.insert((check.rise, check.fall, Health::new(check.rise, check.fall))).2,
             };
             let source = self.shared.snapshot().source;
-            let found = self.probe(&check.kind, check.timeout, source).await;
+            let found = self.probe(&pool.settings, source).await;
             let verdict = found.as_ref().copied().unwrap_or(Verdict::Down);
             if let Some(state) = health.verdict(verdict) {
                 publish(&self.server, state);
@@ -185,7 +186,8 @@ impl Prober {
         snapshot.pools.iter().find(is_mine).cloned()
     }
 
-    async fn probe(&self, kind: &CheckKind, timeout: Duration, source: Option<IpAddr>) -> io::Result<Verdict> {
+    async fn probe(&self, pool: &settings::Pool, source: Option<IpAddr>) -> io::Result<Verdict> {
+        let timeout = pool.check.timeout;
         let source = source.filter(|source| {
             source.is_ipv4() == self.server.address.is_ipv4() && !self.server.address.ip().is_loopback()
         });
@@ -196,18 +198,22 @@ impl Prober {
             other => other,
         };
         let stream = Stream::Plain(connected?);
-        let (path, host, is_nextcloud) = match kind {
+        let (path, host, is_nextcloud) = match &pool.check.kind {
             CheckKind::Tcp => return Ok(Verdict::Up),
             CheckKind::NextcloudStatus { host } => ("/status.php", host, true),
             CheckKind::HttpAlive { path, host } => (path.as_str(), host, false),
         };
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-Proto: https\r\nUser-Agent: Lyre-check\r\n\
+        let mut request = pool.send_proxy.map(introduction::own_header).unwrap_or_default();
+        request.extend(
+            format!(
+                "GET {path} HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-Proto: https\r\nUser-Agent: Lyre-check\r\n\
              Accept: */*\r\nConnection: close\r\n\r\n"
+            )
+            .bytes(),
         );
         let timer = Rc::new(Timer::new());
         timer.arm(timeout);
-        match timer.bound(ask(&stream, request.into_bytes())).await {
+        match timer.bound(ask(&stream, request)).await {
             Ok(answer) => answer.map(|(status, body)| match is_nextcloud {
                 true => status_verdict(status, &body),
                 false => Verdict::Up,

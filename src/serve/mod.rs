@@ -5,6 +5,7 @@
 //! [`exchange`], [`upload`], [`body`], [`tunnel`] -> [`reply`] (every failure's row). State: [`shared`] (all cores),
 //! [`core`] (one). Beside the traffic: [`health`], [`report`]. What is not HTTP: [`tcp`].
 
+pub mod abuse;
 pub mod balance;
 pub mod body;
 pub mod channel;
@@ -15,6 +16,7 @@ pub mod exchange;
 pub mod executor;
 pub mod h2;
 pub mod health;
+pub mod introduction;
 pub mod page;
 pub mod pairing;
 pub mod parent;

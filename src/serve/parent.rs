@@ -5,7 +5,7 @@ pub use crate::serve::channel::{Channel, ChannelError, Received, Receiver, Sende
 use crate::config::bundle::Bundle;
 use crate::pair::wire::Handover;
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Parent to worker.
 #[derive(Serialize, Deserialize)]
@@ -20,13 +20,40 @@ pub enum Order {
     /// Keep serving, but close client connections as they become idle (before a planned hand-over); `false` undoes.
     Drain { on: bool },
     /// Virtual addresses this node holds now, for the access log and connection bookkeeping.
-    Held { addresses: Vec<std::net::IpAddr> },
+    Held { addresses: Vec<IpAddr> },
     /// Say this to the other node, if the pair link stands.
     Pair(Handover),
     /// Answer with `Report::Status` carrying the same number.
     Status { id: u64 },
     /// Answer with `Report::Metrics` carrying the same number.
     Metrics { id: u64 },
+    /// Answer with `Report::Bans` carrying the same number.
+    Bans { id: u64, change: Option<BanChange> },
+    /// What an earlier worker reported as `Report::Banned` and is not over.
+    Restore { bans: Vec<Banned> },
+}
+
+/// What an operator wants of the bans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BanChange {
+    /// `None`: until it is lifted.
+    Ban {
+        address: IpAddr,
+        length_ms: Option<u64>,
+    },
+    Unban {
+        address: IpAddr,
+    },
+}
+
+/// A client that is kept out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Banned {
+    pub address: IpAddr,
+    /// `None`: until it is lifted.
+    pub left_ms: Option<u64>,
+    /// By an operator, not for failed logins.
+    pub is_order: bool,
 }
 
 /// Which core's listener a passed descriptor is.
@@ -63,4 +90,11 @@ pub enum Report {
         id: u64,
         text: String,
     },
+    /// All bans as JSON; or what became of a change: an answer for the operator, or why not.
+    Bans {
+        id: u64,
+        answer: Result<String, String>,
+    },
+    /// Somebody is kept out from now on.
+    Banned(Banned),
 }

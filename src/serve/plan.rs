@@ -4,17 +4,20 @@
 use crate::config::settings::{self, ListenerKind};
 use crate::net::pool;
 use crate::policy::headers::{self, Backward, Onward};
+use crate::policy::login;
 use crate::policy::route;
 use crate::proto::http1::exchange::{Exchange, ExchangeFault, Framing, Reply, Step};
 use crate::proto::http1::response::unfold;
 use crate::proto::http1::{
-    BodyLength, HeadReader, Limits, Method, Parsed, RequestHead, ResponseError, ResponseHead, TargetForm,
+    BodyLength, HeadReader, Limits, Method, Name, Parsed, RequestHead, ResponseError, ResponseHead, TargetForm,
 };
+use crate::serve::abuse::Refusal;
 use crate::serve::connection::Connection;
 use crate::serve::core::{Core, RequestId, View};
 use crate::serve::record::RequestText;
 use crate::serve::reply::{Failure, Own};
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// What the walk does with a request.
 pub enum Plan {
@@ -45,6 +48,9 @@ pub enum LocalKind {
     Redirect(Vec<u8>),
     /// `OPTIONS *`: 204.
     Options,
+    /// Kept out; how long still, if there is an end.
+    Banned(Option<Duration>),
+    TooFast,
 }
 
 /// Looks for a request head in `bytes`. `Ok(None)`: there is more to come.
@@ -71,8 +77,13 @@ fn plan(connection: &Connection, view: &View, head: &RequestHead<'_>, id: &Reque
     let served = connection.served.get().saturating_add(1);
     let may_keep = !core.is_draining() && served < settings.limits.keepalive_requests_max;
     let exchange = Exchange::new(head, may_keep);
+    let client = connection.origin.client(head, &settings.trust);
+    let credential = login::credential(head.value(Name::Authorization).unwrap_or_default());
+    if let Some(refusal) = core.shared.abuse.check(settings, client.address, credential) {
+        return Ok(Plan::Local(refused(refusal, client.address, head, may_keep)));
+    }
     if connection.kind == ListenerKind::RedirectToHttps || head.target_form() == TargetForm::Asterisk {
-        return Ok(Plan::Local(local(connection, head, may_keep)));
+        return Ok(Plan::Local(local(client.address, head, may_keep)));
     }
     route::check_depth(head.path()).map_err(|_| Own::AboveRoot)?;
     if headers::is_loop(head) {
@@ -80,7 +91,6 @@ fn plan(connection: &Connection, view: &View, head: &RequestHead<'_>, id: &Reque
     }
     let route = route::route(&settings.routes, head.host(), head.path()).and_then(|index| settings.routes.get(index));
     let pool = route.ok_or(Own::NoRoute)?.pool;
-    let client = connection.origin.client(head, &settings.trust);
     let onward = Onward {
         framing: Framing::of_request(head.body()),
         request_id: connection.origin.request_id(head, id.as_str().as_bytes()),
@@ -100,18 +110,11 @@ fn plan(connection: &Connection, view: &View, head: &RequestHead<'_>, id: &Reque
     }))
 }
 
-fn local(connection: &Connection, head: &RequestHead<'_>, may_keep: bool) -> Local {
-    let mut text = text(head);
-    // Enough of a head for the log line.
-    text.head.extend_from_slice(head.method_bytes());
-    text.head.push(b' ');
-    text.head.extend_from_slice(head.target());
-    let host = head.host().unwrap_or_default();
-    text.head.extend_from_slice(b"\r\nhost: ");
-    text.head.extend_from_slice(host);
+fn local(client: IpAddr, head: &RequestHead<'_>, may_keep: bool) -> Local {
     let kind = if head.target_form() == TargetForm::Asterisk {
         LocalKind::Options
     } else {
+        let host = head.host().unwrap_or_default();
         let name = crate::proto::http1::authority::Authority::parse(host).map_or(host, |authority| authority.host);
         let mut location = Vec::with_capacity(8 + name.len() + head.target().len());
         location.extend_from_slice(b"https://");
@@ -119,11 +122,32 @@ fn local(connection: &Connection, head: &RequestHead<'_>, may_keep: bool) -> Loc
         location.extend_from_slice(head.target());
         LocalKind::Redirect(location)
     };
-    let keeps = may_keep
-        && head.body().is_empty()
-        && !head.wants_close()
-        && head.version() == crate::proto::http1::Version::Http11;
-    Local { kind, text, client: connection.origin.peer, keeps }
+    Local { kind, text: short_text(head), client, keeps: keeps(head, may_keep) }
+}
+
+fn refused(refusal: Refusal, client: IpAddr, head: &RequestHead<'_>, may_keep: bool) -> Local {
+    let (kind, keeps) = match refusal {
+        Refusal::Banned(left) => (LocalKind::Banned(left), false),
+        Refusal::TooFast => (LocalKind::TooFast, keeps(head, may_keep)),
+    };
+    Local { kind, text: short_text(head), client, keeps }
+}
+
+fn keeps(head: &RequestHead<'_>, may_keep: bool) -> bool {
+    may_keep && head.body().is_empty() && !head.wants_close() && head.version() == crate::proto::http1::Version::Http11
+}
+
+/// Enough of a head for the log line and for the form of an answer.
+fn short_text(head: &RequestHead<'_>) -> RequestText {
+    let mut text = text(head);
+    text.head.extend_from_slice(head.method_bytes());
+    text.head.push(b' ');
+    text.head.extend_from_slice(head.target());
+    text.head.extend_from_slice(b"\r\nhost: ");
+    text.head.extend_from_slice(head.host().unwrap_or_default());
+    text.head.extend_from_slice(b"\r\naccept: ");
+    text.head.extend_from_slice(head.value(Name::Accept).unwrap_or_default());
+    text
 }
 
 fn text(head: &RequestHead<'_>) -> RequestText {
@@ -200,7 +224,7 @@ fn judge(core: &Core, exchange: &mut Exchange, head: &ResponseHead<'_>, consumed
             let date = core.date.bytes();
             headers::write_response(&mut out, head, &Backward { reply, date: &date, hsts: None });
             let status = head.status();
-            let is_server_error = status >= 500 && head.value(crate::proto::http1::Name::MaintenanceMode).is_none();
+            let is_server_error = status >= 500 && head.value(Name::MaintenanceMode).is_none();
             Ok(Judged::Final(Final { status, reply, out, consumed, is_server_error }))
         }
     }

@@ -55,19 +55,7 @@ impl RequestText {
 
     /// Value of the first field of this lower-case name.
     pub fn field(&self, name: &[u8]) -> &[u8] {
-        for line in self.head.split(|byte| *byte == b'\n').skip(1) {
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            if line.is_empty() {
-                break;
-            }
-            if let Some((before, value)) = line.split_at_checked(name.len())
-                && before.eq_ignore_ascii_case(name)
-                && let Some(value) = value.strip_prefix(b":")
-            {
-                return value.trim_ascii();
-            }
-        }
-        &[]
+        field(&self.head, name)
     }
 
     /// Keeps what the log line needs and nothing more, for exchanges that live long.
@@ -80,6 +68,23 @@ impl RequestText {
         short.extend_from_slice(&host);
         pool::recycle(std::mem::replace(&mut self.head, short));
     }
+}
+
+/// Value of the first field of this lower-case name in a head as text; empty without one.
+pub fn field<'a>(head: &'a [u8], name: &[u8]) -> &'a [u8] {
+    for line in head.split(|byte| *byte == b'\n').skip(1) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() {
+            break;
+        }
+        if let Some((before, value)) = line.split_at_checked(name.len())
+            && before.eq_ignore_ascii_case(name)
+            && let Some(value) = value.strip_prefix(b":")
+        {
+            return value.trim_ascii();
+        }
+    }
+    &[]
 }
 
 impl Record {

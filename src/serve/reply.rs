@@ -81,6 +81,10 @@ pub enum Own {
     QueueTimeout,
     /// This core, or this client, has all the connections it may have.
     Overloaded,
+    /// The client, or its credential, is kept out after failed logins or by order.
+    Banned,
+    /// The client makes more requests than it may.
+    TooFast,
     /// The deadline of a stop passed while the exchange was in flight.
     Stopped,
     Panicked,
@@ -102,7 +106,7 @@ pub struct Answer {
 }
 
 impl Own {
-    pub const ALL: [Own; 24] = [
+    pub const ALL: [Own; 26] = [
         Own::HeadTimeout,
         Own::BodyTooLarge,
         Own::BodyTimeout,
@@ -125,6 +129,8 @@ impl Own {
         Own::QueueFull,
         Own::QueueTimeout,
         Own::Overloaded,
+        Own::Banned,
+        Own::TooFast,
         Own::Stopped,
         Own::Panicked,
     ];
@@ -156,6 +162,8 @@ impl Own {
             Own::QueueFull       => ("queue_full",       Internal,   Some(503), Level::DEBUG, Some(5),  BUSY),
             Own::QueueTimeout    => ("queue_timeout",    Internal,   Some(503), Level::DEBUG, Some(5),  BUSY),
             Own::Overloaded      => ("overloaded",       Internal,   Some(503), Level::DEBUG, Some(5),  "Too many connections are open. Please try again in a moment."),
+            Own::Banned          => ("banned",           Downstream, Some(429), Level::DEBUG, Some(600), "Too many logins failed from your address. Please try again later."),
+            Own::TooFast         => ("too_fast",         Downstream, Some(429), Level::DEBUG, Some(1),  "Too many requests come from your address. Please try again in a moment."),
             Own::Stopped         => ("stopped",          Internal,   None,      Level::INFO,  None,     ""),
             Own::Panicked        => ("panic",            Internal,   Some(500), Level::ERROR, None,     "Something went wrong inside the proxy."),
         };
@@ -334,7 +342,7 @@ mod tests {
             assert_eq!(failure.index(), at, "{failure:?}");
             let is_error = answer.status.is_none_or(|status| (400..600).contains(&status));
             assert!(is_error && answer.status.is_none() == answer.text.is_empty(), "{failure:?}");
-            assert_eq!(answer.retry_after_s.is_some(), answer.status == Some(503), "{failure:?}");
+            assert_eq!(answer.retry_after_s.is_some(), matches!(answer.status, Some(429 | 503)), "{failure:?}");
             // Both bodies share the chunk reasons; their sides tell them apart.
             assert!(labels.insert((answer.side.as_str(), answer.code)), "{failure:?}");
         }

@@ -66,8 +66,27 @@ pub fn status(shared: &Shared) -> Value {
             "upstream_reuses": sum(|core| core.upstream_reuses.read()),
             "retries": sum(|core| core.retries.read()),
         },
+        "abuse": {
+            "bans": shared.abuse.bans().len(),
+            "failed_logins": sum(|core| core.failed_logins.read()),
+            "bans_total": sum(|core| core.bans.read()),
+            "credentials_refused": sum(|core| core.credentials_refused.read()),
+            "tarpitted": sum(|core| core.tarpitted.read()),
+        },
         "failures": failures,
     })
+}
+
+/// What `lyre bans --json` shows.
+pub fn bans(shared: &Shared) -> Value {
+    let bans = shared.abuse.bans().into_iter().map(|(ban, left)| {
+        json!({
+            "client": ban.network.to_string(),
+            "reason": ban.reason.as_str(),
+            "left_seconds": left.map(|left| left.as_secs_f64()),
+        })
+    });
+    json!({ "bans": bans.collect::<Vec<Value>>() })
 }
 
 fn word(state: State) -> &'static str {
@@ -92,7 +111,7 @@ fn failures(shared: &Shared) -> impl Iterator<Item = (Failure, u64)> + '_ {
 type Metric = (&'static str, &'static str, &'static str, fn(&CoreCounters) -> u64);
 
 /// Per core: name, kind, help, value.
-const METRICS: [Metric; 24] = [
+const METRICS: [Metric; 30] = [
     ("lyre_frontend_connections", "gauge", "Open client connections.", |core| core.connections.read()),
     ("lyre_frontend_connections_total", "counter", "Accepted client connections.", |core| core.accepted.read()),
     ("lyre_frontend_refused_total", "counter", "Connections over a limit.", |core| core.refused.read()),
@@ -120,6 +139,18 @@ const METRICS: [Metric; 24] = [
     }),
     ("lyre_tls_failed_total", "counter", "TLS handshakes that failed.", |core| core.handshakes_failed.read()),
     ("lyre_tls_handshaking", "gauge", "TLS handshakes in progress.", |core| core.handshaking.read()),
+    ("lyre_proxy_strangers_total", "counter", "Connections from outside proxy_protocol.", |core| {
+        core.proxy_strangers.read()
+    }),
+    ("lyre_proxy_refused_total", "counter", "Connections without a good PROXY header.", |core| {
+        core.proxy_refused.read()
+    }),
+    ("lyre_abuse_failed_logins_total", "counter", "Logins that servers refused.", |core| core.failed_logins.read()),
+    ("lyre_abuse_bans_total", "counter", "Clients banned for failed logins.", |core| core.bans.read()),
+    ("lyre_abuse_credentials_refused_total", "counter", "Credentials refused after failing again and again.", |core| {
+        core.credentials_refused.read()
+    }),
+    ("lyre_abuse_tarpitted", "gauge", "Banned clients whose answer waits.", |core| core.tarpitted.read()),
     ("lyre_h2_connections_total", "counter", "Client connections that speak HTTP/2.", |core| {
         core.h2_connections.read()
     }),
@@ -160,6 +191,11 @@ fn write_metrics(out: &mut String, shared: &Shared) -> std::fmt::Result {
             answer.code
         )?;
     }
+    let bans = shared.abuse.bans().len();
+    writeln!(
+        out,
+        "# HELP lyre_abuse_bans Clients that are banned now.\n# TYPE lyre_abuse_bans gauge\nlyre_abuse_bans {bans}"
+    )?;
     write_abuses(out, shared)?;
     write_durations(out, shared)?;
     write_servers(out, shared)?;

@@ -9,6 +9,7 @@
 use crate::net::clock::now;
 use crate::net::pool::{self, Pooled};
 use crate::net::stream::{Bytes, Stream};
+use crate::net::upstream::Owner;
 use crate::policy::health::Outcome;
 use crate::policy::retry::{self, Attempt, Replay, Retry, retry};
 use crate::proto::http1::{HeadReader, RequestError};
@@ -17,11 +18,13 @@ use crate::serve::connection::{Connection, Next};
 use crate::serve::core::{PoolView, View, elapsed_ns};
 use crate::serve::downstream::Downstream;
 use crate::serve::exchange::{Broken, Finished, Link, exchange};
+use crate::serve::introduction;
 use crate::serve::plan::{self, Forward, Local, LocalKind, Plan};
 use crate::serve::record::Record;
-use crate::serve::reply::{self, About, Failure, Own, body::Audience};
+use crate::serve::reply::{self, About, Answer, Failure, Own, body::Audience};
 use crate::serve::tunnel::Tunnel;
 use crate::serve::upload::Upload;
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -157,6 +160,9 @@ async fn answer<D: Downstream>(
 ) -> Result<Finished, Fault> {
     record.client = local.client;
     record.request = local.text;
+    if matches!(local.kind, LocalKind::Banned(_)) {
+        Box::pin(tarpit(down, view.snapshot.settings.abuse.tarpit)).await;
+    }
     let date = down.connection().core.date.bytes();
     let about = About { request_id: "", date: &date, head_only: false, closes: !local.keeps };
     let mut out = pool::vector();
@@ -169,8 +175,13 @@ async fn answer<D: Downstream>(
             record.status = 204;
             reply::empty(&mut out, 204, &about);
         }
+        LocalKind::Banned(left) => {
+            let seconds = left.map_or(u32::MAX, |left| u32::try_from(left.as_secs() + 1).unwrap_or(u32::MAX));
+            refuse_client(&mut out, Own::Banned, seconds, local.keeps, record, &date);
+        }
+        LocalKind::TooFast => refuse_client(&mut out, Own::TooFast, 1, local.keeps, record, &date),
     }
-    let head_bytes = out.len();
+    let head_bytes = out.len() - record.bytes_out as usize;
     down.timer().arm(view.snapshot.settings.timeouts.client_idle);
     match down.timer().bound(down.send_head(out, head_bytes, true)).await {
         Ok((Ok(()), out)) => pool::recycle(out),
@@ -178,6 +189,42 @@ async fn answer<D: Downstream>(
         Err(_) => return Err(Own::ClientStuck.into()),
     }
     Ok(Finished::Next(if local.keeps { Next::Request(rest) } else { Next::Linger }))
+}
+
+/// A 429 that says when to come back.
+fn refuse_client(out: &mut Vec<u8>, own: Own, seconds: u32, keeps: bool, record: &mut Record, date: &[u8]) {
+    // A ban without end is looked at again in a day.
+    let retry_after_s = Some(seconds.min(86_400));
+    let answer = Answer { retry_after_s, ..Failure::from(own).answer() };
+    let request = &record.request;
+    let audience = Audience::of(request.method(), request.path(), request.field(b"accept"));
+    let head_only = request.method() == b"HEAD";
+    let about = About { request_id: record.id.as_str(), date, head_only, closes: !keeps };
+    (record.status, record.end) = (429, Some(own.into()));
+    record.bytes_out = reply::write(out, &answer, 429, audience, &about);
+}
+
+/// Lets a banned client wait for its answer: who guesses passwords gets through fewer of them. Only so many at once,
+/// since each holds a connection.
+async fn tarpit<D: Downstream>(down: &D, length: Duration) {
+    const TARPITTED_MAX: u64 = 256;
+    let counters = down.connection().core.counters();
+    if length.is_zero() || counters.tarpitted.read() >= TARPITTED_MAX {
+        return;
+    }
+    counters.tarpitted.up();
+    let _guard = Leave(|| counters.tarpitted.down());
+    down.timer().arm(length);
+    poll_fn(|cx| down.timer().poll_elapsed(cx)).await;
+}
+
+/// Runs its function when the scope is left, also by cancellation.
+struct Leave<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for Leave<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
 
 /// Balance, connect, exchange; again where that is safe.
@@ -221,7 +268,8 @@ async fn send_on<D: Downstream>(
         record.upstream = Some(slot.upstream.clone());
         let index = slot.index;
         let is_safe = retry::is_repeatable(method, record.request.path());
-        let pooled = if needs_fresh { None } else { take_pooled(connection, pool, &slot, is_safe) };
+        let owner = pool.shared.settings.send_proxy.map(|_| client);
+        let pooled = if needs_fresh { None } else { take_pooled(connection, pool, &slot, owner, is_safe) };
         let is_reused = pooled.is_some();
         let broken = match pooled {
             Some(stream) => Ok(stream),
@@ -229,7 +277,7 @@ async fn send_on<D: Downstream>(
         };
         let broken = match broken {
             Ok(stream) => {
-                let link = Link { stream, slot, is_abandonable: is_safe };
+                let link = Link { stream, slot, owner, is_abandonable: is_safe };
                 match exchange(down, view, pool, link, upload, state.clone(), record).await {
                     Ok(finished) => return Ok(finished),
                     Err(broken) => broken,
@@ -272,10 +320,10 @@ async fn send_on<D: Downstream>(
     }
 }
 
-fn take_pooled(connection: &Connection, pool: &PoolView, slot: &Slot, is_safe: bool) -> Option<Stream> {
+fn take_pooled(connection: &Connection, pool: &PoolView, slot: &Slot, owner: Owner, is_safe: bool) -> Option<Stream> {
     let keepalive = pool.shared.settings.keepalive;
     let fresh = if is_safe { keepalive } else { keepalive.min(PROVEN) };
-    slot.upstream.idle.take(fresh, connection.core.counters())
+    slot.upstream.idle.take(owner, fresh, connection.core.counters())
 }
 
 async fn connect(
@@ -292,10 +340,16 @@ async fn connect(
         slot.upstream.idle.connect(&core.driver, view.snapshot.source, pool.shared.settings.connect_timeout);
     let result = connecting.await;
     record.connect = Some(elapsed_ns(since));
-    result.map_err(|error| match error.kind() {
-        io::ErrorKind::TimedOut => Own::ConnectTimeout.into(),
-        _ => Own::ConnectRefused.into(),
-    })
+    let stream = result.map_err(|error| match error.kind() {
+        io::ErrorKind::TimedOut => Own::ConnectTimeout,
+        _ => Own::ConnectRefused,
+    })?;
+    if let Some(version) = pool.shared.settings.send_proxy {
+        let header = introduction::header(version, connection, record.client);
+        // It fits the empty buffer of a new socket.
+        stream.send(header).await.0.map_err(|_| Own::ConnectRefused)?;
+    }
+    Ok(stream)
 }
 
 /// Ends a request that failed: an answer if one can be given, the counters, the log.

@@ -2,6 +2,7 @@
 
 use crate::config::settings::{self, Settings};
 use crate::net::tls::{Certificate, ConfigError, Names, server_config, ticketer};
+use crate::serve::abuse::Abuse;
 use crate::serve::page::SharedPage;
 use crate::serve::pairing::Pairing;
 use crate::serve::tcp::Service;
@@ -22,6 +23,7 @@ pub struct Shared {
     has_warned: AtomicBool,
     /// Bumped after the writer of a TCP service changed.
     writers: AtomicU64,
+    pub abuse: Abuse,
     /// Set once after the start if there is another node.
     pairing: OnceLock<Pairing>,
 }
@@ -49,6 +51,7 @@ impl Shared {
             phase: AtomicU8::new(Phase::Serving as u8),
             has_warned: AtomicBool::new(false),
             writers: AtomicU64::new(0),
+            abuse: Abuse::default(),
             pairing: OnceLock::new(),
         }
     }

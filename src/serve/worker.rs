@@ -3,6 +3,7 @@
 use crate::config::settings::Settings;
 use crate::config::{self};
 use crate::net::tls::ConfigError;
+use crate::serve::abuse::orders;
 use crate::serve::executor::{self, Seat, Socketed};
 use crate::serve::health;
 use crate::serve::page::{CORES_MAX, SharedPage};
@@ -53,6 +54,7 @@ pub fn main(channel: OwnedFd) -> Result<(), Box<dyn Error>> {
     if let Some((table, listener)) = link {
         worker.join(table, listener, mail.reporter());
     }
+    worker.shared.abuse.tell(mail.reporter());
     let mut office = Office { worker, sender, receiver, mail, watch: Watch::Nothing };
     office.report(&Report::Ready)?;
     let result = office.run();
@@ -179,6 +181,14 @@ impl Office {
             Order::Metrics { id } => {
                 let text = report::metrics(&self.worker.shared);
                 self.report(&Report::Metrics { id, text })
+            }
+            Order::Bans { id, change } => {
+                let answer = orders::bans(&self.worker.shared, change);
+                self.report(&Report::Bans { id, answer })
+            }
+            Order::Restore { bans } => {
+                orders::restore(&self.worker.shared, &bans);
+                Ok(())
             }
         }
     }

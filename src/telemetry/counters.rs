@@ -102,6 +102,13 @@ pub struct CoreCounters {
     pub handshakes: Counter,
     pub handshakes_resumed: Counter,
     pub handshakes_failed: Counter,
+    /// Connections closed at a listener for balancers: by somebody who is none of them, and without a good header.
+    pub proxy_strangers: Counter,
+    pub proxy_refused: Counter,
+    pub failed_logins: Counter,
+    /// Bans for failed logins; of a client, and of one credential of it.
+    pub bans: Counter,
+    pub credentials_refused: Counter,
     pub h2_connections: Counter,
     /// Streams refused because their connection has too many requests at work.
     pub h2_refused: Counter,
@@ -113,6 +120,10 @@ pub struct CoreCounters {
     pub waiting: Gauge,
     pub tunnels: Gauge,
     pub handshaking: Gauge,
+    /// Banned clients whose answer waits.
+    pub tarpitted: Gauge,
+    /// Connections whose PROXY header is awaited.
+    pub introducing: Gauge,
 }
 
 impl Default for CoreCounters {
@@ -137,6 +148,11 @@ impl Default for CoreCounters {
             handshakes: Counter::default(),
             handshakes_resumed: Counter::default(),
             handshakes_failed: Counter::default(),
+            proxy_strangers: Counter::default(),
+            proxy_refused: Counter::default(),
+            failed_logins: Counter::default(),
+            bans: Counter::default(),
+            credentials_refused: Counter::default(),
             h2_connections: Counter::default(),
             h2_refused: Counter::default(),
             h2_abuses: Default::default(),
@@ -146,6 +162,8 @@ impl Default for CoreCounters {
             waiting: Gauge::default(),
             tunnels: Gauge::default(),
             handshaking: Gauge::default(),
+            tarpitted: Gauge::default(),
+            introducing: Gauge::default(),
         }
     }
 }

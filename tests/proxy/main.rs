@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)] // helpers outside of test functions
 
+mod abuse;
+mod client;
 #[allow(dead_code)]
 mod edge;
 mod failures;

@@ -74,7 +74,9 @@ pub fn worker(arguments: &[OsString]) -> ExitCode {
                 }
                 return ExitCode::SUCCESS;
             }
-            Order::Drain { on: false } | Order::Held { .. } | Order::Start { .. } | Order::Pair(_) => continue,
+            Order::Bans { id, .. } => Report::Bans { id, answer: Err("the stub bans nobody".to_owned()) },
+            Order::Drain { on: false } | Order::Held { .. } | Order::Start { .. } => continue,
+            Order::Pair(_) | Order::Restore { .. } => continue,
         };
         sender.send(&report, &[], Duration::ZERO).unwrap();
     }

@@ -1,10 +1,11 @@
 //! `[[listener]]`: where clients connect. Without any, ports 80 and 443 of every address.
 
-use super::{Context, tls};
+use super::{Context, tls, web};
 use crate::config::file::{Item, Section};
 use crate::config::findings::Place;
 use crate::config::names;
 use crate::config::settings::{Listener, ListenerKind};
+use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const KINDS: [(&str, ListenerKind); 3] =
@@ -22,14 +23,16 @@ pub(super) fn read(c: &mut Context, sections: Vec<Section>, tls: &[tls::Read], h
     for mut section in sections {
         let address = section.required(&mut c.f, "address", "Write address = \"127.0.0.1:8080\".");
         let kind = section.required(&mut c.f, "kind", "Write kind = \"http\", \"https\" or \"redirect\".");
+        let proxies = section.optional("proxy_protocol");
         section.finish(&mut c.f);
+        let proxy_protocol = proxies.map(|item| proxies_of(c, &item)).unwrap_or_default();
         let kind_item = kind.clone();
         let kind = kind.and_then(|item| item.choice(&mut c.f, &KINDS));
         if let (Some(item), Some(ListenerKind::Https), true) = (kind_item, kind, tls.is_empty()) {
             item.error(&mut c.f, "there is no certificate to serve https with", "Add [tls] with certificates.");
         }
         let Some(address) = address.and_then(|item| address_of(c, &item, kind, &listeners)) else { continue };
-        listeners.push(Listener { address, kind: kind.unwrap_or(ListenerKind::Http) });
+        listeners.push(Listener { address, kind: kind.unwrap_or(ListenerKind::Http), proxy_protocol });
     }
     if listeners.len() > LISTENERS_MAX {
         let place = Place { key: "listener".to_owned(), span: 0..0 };
@@ -59,9 +62,23 @@ fn defaults(c: &mut Context, tls: &[tls::Read]) -> Vec<Listener> {
         &[(80, ListenerKind::RedirectToHttps), (443, ListenerKind::Https)]
     };
     let each = |&(port, kind): &(u16, ListenerKind)| {
-        families.iter().map(move |ip| Listener { address: SocketAddr::new(*ip, port), kind }).collect::<Vec<_>>()
+        families
+            .iter()
+            .map(move |ip| Listener { address: SocketAddr::new(*ip, port), kind, proxy_protocol: Vec::new() })
+            .collect::<Vec<_>>()
     };
     ports.iter().flat_map(each).collect()
+}
+
+/// Who may connect where a PROXY header is wanted: naming nobody would be a listener for nobody.
+fn proxies_of(c: &mut Context, item: &Item) -> Vec<IpNet> {
+    let hint = "Name the balancers in front: proxy_protocol = [\"10.0.0.5\"].";
+    if item.is_flag() {
+        item.error(&mut c.f, "must be the list of those who send the header", hint);
+        return Vec::new();
+    }
+    item.filled_list(&mut c.f, hint);
+    if item.is_list() { web::networks(c, item, &[]).0 } else { Vec::new() }
 }
 
 fn address_of(c: &mut Context, item: &Item, kind: Option<ListenerKind>, before: &[Listener]) -> Option<SocketAddr> {

@@ -1,6 +1,7 @@
 //! From the typed file to settings, section by section. Problems are noted and reading goes on; what a problem leaves
 //! behind is a stand-in that nobody sees, because settings only leave here when there was no error.
 
+mod abuse;
 mod cluster;
 mod files;
 mod listener;
@@ -56,7 +57,10 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
 
     let certificates = root.optional("tls").and_then(|item| item.section(&mut c.f));
     let (certificates, http2) = tls::read(c, certificates);
-    let web = web::read(c, &mut root);
+    let mut web = web::read(c, &mut root);
+    let nodes = cluster.iter().flat_map(|read| &read.cluster.nodes).map(|node| node.address);
+    let addresses = c.host.interfaces().iter().flat_map(|interface| &interface.addresses).map(|network| network.addr());
+    web.trust.own = nodes.chain(addresses).map(|address| address.to_canonical()).collect();
     let listeners_typed = root.tables(&mut c.f, "listener");
     let listeners = listener::read(c, listeners_typed, &certificates, !web.routes.is_empty());
     web.check_loops(c, &listeners);
@@ -72,6 +76,7 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
     let hooks = notify::read(c, hooks, &routers);
 
     let limits = worker::limits(c, &mut root);
+    let abuse = abuse::read(c, &mut root, &web.trust, &web.pools);
     let timeouts = worker::timeouts(c, &mut root);
     let worker = worker::worker(c, &mut root);
     let admin = worker::admin(c, &mut root);
@@ -97,6 +102,7 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
         services,
         trust: web.trust,
         limits,
+        abuse,
         timeouts,
         worker,
         admin,

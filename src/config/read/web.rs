@@ -2,11 +2,16 @@
 
 use super::Context;
 use crate::config::file::{Item, Section};
-use crate::config::settings::{Check, CheckKind, Listener, Pool, Route, Server, Trust};
+use crate::config::settings::{Check, CheckKind, Listener, Pool, ProxyVersion, Route, Server, Trust};
 use crate::config::{cloudflare, names};
 use ipnet::IpNet;
 use std::net::SocketAddr;
 use std::time::Duration;
+
+const PROXY_VERSIONS: [(&str, ProxyVersion); 2] = [("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
+
+/// A name in `trusted_proxies`.
+const CLOUDFLARE: &str = "cloudflare";
 
 /// Each server costs a probe every interval and a line in every status.
 const SERVERS_MAX: usize = 256;
@@ -92,7 +97,7 @@ fn nextcloud<'a>(c: &mut Context, root: &mut Section<'a>, web: &mut Web<'a>) -> 
     let hosts = typed.map(|item| hosts(c, &item, hint)).unwrap_or_default();
     // Nextcloud trusts the name localhost always.
     let host = hosts.first().cloned().unwrap_or_else(|| "localhost".to_owned());
-    web.trust.proxies = section.optional("trusted_proxies").map(|item| trusted(c, &item)).unwrap_or_default();
+    trust(c, &mut section, &mut web.trust);
     section.later(&mut c.f, "hsts", "Strict-Transport-Security");
     let defaults = Defaults {
         port: 80,
@@ -124,6 +129,8 @@ fn push<'a>(c: &mut Context, root: &mut Section<'a>, web: &mut Web<'a>, hosts: O
         check: CheckKind::HttpAlive { path: "/test/cookie".to_owned(), host },
     };
     let pool = add_pool(c, &mut section, web, "push".to_owned(), defaults);
+    let servers = web.pools.get(pool).into_iter().flat_map(|pool| &pool.servers);
+    web.trust.services = servers.map(|server| server.address.ip().to_canonical()).collect();
     section.finish(&mut c.f);
     match hosts {
         Some(hosts) => web.routes.push(Route { hosts: hosts.to_vec(), path: "/push/".to_owned(), pool }),
@@ -184,6 +191,7 @@ fn add_pool<'a>(
     let tunnel_timeout = section.duration(f, "tunnel_timeout", S..=DAY, HOUR);
     let keepalive = section.duration(f, "keepalive", Duration::ZERO..=HOUR, defaults.keepalive);
     let queue_timeout = section.duration(f, "queue_timeout", Duration::ZERO..=HOUR, 30 * S);
+    let send_proxy = section.optional("send_proxy").and_then(|item| item.choice(f, &PROXY_VERSIONS));
     let check = section.optional("check").and_then(|item| item.section(&mut c.f));
     let check = check_of(c, check, defaults.check);
     web.pools.push(Pool {
@@ -197,6 +205,7 @@ fn add_pool<'a>(
         tunnel_timeout,
         keepalive,
         queue_timeout,
+        send_proxy,
     });
     web.pools.len() - 1
 }
@@ -364,12 +373,32 @@ fn path_of(c: &mut Context, item: &Item) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn trusted(c: &mut Context, list: &Item) -> Vec<IpNet> {
-    let mut proxies = Vec::new();
+/// Who may say for whom it speaks.
+fn trust(c: &mut Context, section: &mut Section, trust: &mut Trust) {
+    let item = section.optional("trusted_proxies");
+    let typed = section.optional("cloudflare_networks");
+    let cloudflare = match &typed {
+        Some(item) => networks(c, item, &[]).0,
+        None => cloudflare::networks(),
+    };
+    let (proxies, has_cloudflare) = item.map(|item| networks(c, &item, &cloudflare)).unwrap_or_default();
+    trust.proxies = proxies;
+    if has_cloudflare {
+        trust.cloudflare = cloudflare;
+    } else if let Some(typed) = typed {
+        let hint = "Write trusted_proxies = [\"cloudflare\"] too, or remove it.";
+        typed.error(&mut c.f, "\"cloudflare\" is not among the trusted proxies", hint);
+    }
+}
+
+/// Addresses and networks of peers; the name "cloudflare", if it may be used, stands for `cloudflare`. Whether it was.
+pub(super) fn networks(c: &mut Context, list: &Item, cloudflare: &[IpNet]) -> (Vec<IpNet>, bool) {
+    let (mut proxies, mut has_cloudflare) = (Vec::new(), false);
     for item in list.list(&mut c.f) {
         let Some(text) = item.text(&mut c.f) else { continue };
-        if text == "cloudflare" {
-            proxies.extend(cloudflare::networks());
+        if text == CLOUDFLARE && !cloudflare.is_empty() {
+            proxies.extend_from_slice(cloudflare);
+            has_cloudflare = true;
         } else if let Ok(network) = text.parse::<IpNet>() {
             if network.trunc() != network {
                 let hint =
@@ -384,9 +413,10 @@ fn trusted(c: &mut Context, list: &Item) -> Vec<IpNet> {
         } else if let Ok(address) = text.parse() {
             proxies.push(IpNet::from(std::net::IpAddr::to_canonical(&address)));
         } else {
-            let hint = "Write addresses, networks as \"10.0.0.0/8\", or \"cloudflare\".";
+            let name = if cloudflare.is_empty() { "" } else { ", or \"cloudflare\"" };
+            let hint = format!("Write addresses, networks as \"10.0.0.0/8\"{name}.");
             item.error(&mut c.f, format!("{text:?} is no address or network"), hint);
         }
     }
-    proxies
+    (proxies, has_cloudflare)
 }

@@ -35,7 +35,7 @@ pub(super) fn limits(c: &mut Context, root: &mut Section) -> Limits {
     let head_bytes_max = section.size(f, "max_head", KIB..=MIB, 64 * KIB);
     let limits = Limits {
         max_connections: section.whole(f, "max_connections", 16..=1_000_000, 16_384) as usize,
-        max_connections_per_client: section.whole(f, "max_connections_per_client", 1..=1_000_000, 256) as usize,
+        max_connections_per_client: section.whole(f, "max_connections_per_client", 1..=1_000_000, 1024) as usize,
         head_bytes_max,
         header_line_bytes_max: within_head(f, &mut section, "max_header_line", head_bytes_max),
         header_count_max: section.whole(f, "max_headers", 8..=1_000, 100) as usize,

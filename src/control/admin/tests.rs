@@ -38,6 +38,35 @@ fn exchange(admin: &mut Admin, path: &Path, bytes: &[u8]) -> (Vec<Request>, Stri
     (requests, answer)
 }
 
+fn ban(address: &str, length_ms: Option<u64>) -> Request {
+    Request::ChangeBan(BanChange::Ban { address: address.parse().unwrap(), length_ms })
+}
+
+fn unban(address: &str) -> Request {
+    Request::ChangeBan(BanChange::Unban { address: address.parse().unwrap() })
+}
+
+#[test]
+fn a_ban_that_names_nobody_is_refused() {
+    let directory = Directory::new();
+    let mut admin = Admin::open(&directory.socket()).unwrap();
+    for path in [
+        "ban",
+        "ban?",
+        "ban?address=localhost",
+        "ban?address=192.0.2.7&for_ms=1h",
+        "ban?for_ms=1",
+        "ban?x=1",
+        "unban",
+        "unban?address=192.0.2.7&for_ms=1",
+        "ban?address=192.0.2.0/24",
+    ] {
+        let text = format!("POST /v1/{path} HTTP/1.1\r\nHost: lyre\r\n\r\n");
+        let (requests, answer) = exchange(&mut admin, &directory.socket(), text.as_bytes());
+        assert!(requests.is_empty() && answer.starts_with("HTTP/1.1 400 "), "{path}: {answer}");
+    }
+}
+
 #[test]
 fn every_request_reaches_the_owner_and_gets_its_answer() {
     let directory = Directory::new();
@@ -50,6 +79,10 @@ fn every_request_reaches_the_owner_and_gets_its_answer() {
         ("POST /v1/reload", Request::Reload),
         ("POST /v1/drain", Request::Drain),
         ("POST /v1/undrain", Request::Undrain),
+        ("GET /v1/bans", Request::Bans),
+        ("POST /v1/ban?address=192.0.2.7", ban("192.0.2.7", None)),
+        ("POST /v1/ban?for_ms=1000&address=2001:db8::7", ban("2001:db8::7", Some(1000))),
+        ("POST /v1/unban?address=192.0.2.7", unban("192.0.2.7")),
     ] {
         let text = format!("{line} HTTP/1.1\r\nHost: lyre\r\nContent-Length: 2\r\n\r\n{{}}");
         let (requests, answer) = exchange(&mut admin, &directory.socket(), text.as_bytes());

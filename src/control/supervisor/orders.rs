@@ -58,6 +58,8 @@ impl Supervisor {
                 Request::Failover => self.order_failover(now, ticket),
                 Request::Resume => self.order_resume(now, ticket),
                 Request::Drain => self.order_drain(now, ticket, true),
+                Request::Bans => self.ask_bans(now, ticket, None),
+                Request::ChangeBan(change) => self.ask_bans(now, ticket, Some(change)),
                 Request::Undrain => self.order_drain(now, ticket, false),
             }
         }

@@ -2,19 +2,22 @@ use super::*;
 use crate::proto::http1::{BodyLength, Fields, Limits, Method, Parsed, Version, parse_request, parse_response};
 
 fn trust(nets: &[&str]) -> Trust {
-    Trust { proxies: nets.iter().map(|net| net.parse().unwrap()).collect() }
+    Trust { proxies: nets.iter().map(|net| net.parse().unwrap()).collect(), ..Trust::default() }
 }
 
 /// The head `request` (without its empty line) turns into, and the client it is attributed to.
 fn forward(request: &str, peer: &str, trusted: &[&str]) -> (String, Client, Dropped) {
-    let trust = trust(trusted);
-    let origin = Origin::new(peer.parse().unwrap(), Scheme::Https, 443, &trust);
+    forward_by(&trust(trusted), request, peer)
+}
+
+fn forward_by(trust: &Trust, request: &str, peer: &str) -> (String, Client, Dropped) {
+    let origin = Origin::new(SocketAddr::new(peer.parse().unwrap(), 50_000), Scheme::Https, 443, trust);
     let text = format!("{request}\r\n");
     let mut fields = Fields::new();
     let Ok(Parsed::Done { head, .. }) = parse_request(text.as_bytes(), &mut fields, &Limits::default()) else {
         panic!("valid request expected: {request}")
     };
-    let client = origin.client(&head, &trust);
+    let client = origin.client(&head, trust);
     let onward = Onward {
         framing: Framing::of_request(head.body()),
         request_id: origin.request_id(&head, b"ours"),
@@ -79,6 +82,95 @@ fn behind_trusted_peers_the_client_is_the_first_stranger_from_the_right() {
         assert_eq!(found.address.to_string(), client, "{received}");
         assert_eq!(lines(&head, "X-Forwarded-For"), [sent], "{received}");
         assert_eq!(lines(&head, "X-Real-IP"), [client], "{received}");
+    }
+}
+
+/// As the configuration reader makes it of `trusted_proxies = ["cloudflare", "10.0.0.0/8"]`.
+fn behind_cloudflare() -> Trust {
+    let cloudflare: Vec<_> =
+        ["104.16.0.0/13", "104.24.0.0/14", "2606:4700::/32"].map(|net| net.parse().unwrap()).into();
+    let proxies = cloudflare.iter().copied().chain(["10.0.0.0/8".parse().unwrap()]).collect();
+    Trust { proxies, cloudflare, ..Trust::default() }
+}
+
+#[test]
+fn cf_connecting_ip_names_the_client_when_cloudflare_says_so() {
+    let trust = behind_cloudflare();
+    for (peer, fields, client, sent) in [
+        ("104.16.1.1", "CF-Connecting-IP: 198.51.100.7\r\n", "198.51.100.7", "198.51.100.7, 104.16.1.1"),
+        ("2606:4700::1", "CF-Connecting-IP: 2001:db8::7\r\n", "2001:db8::7", "2001:db8::7, 2606:4700::1"),
+        // Cloudflare appends to what the client made up; its own field cannot be made up.
+        (
+            "104.16.1.1",
+            "X-Forwarded-For: 1.2.3.4, 198.51.100.7\r\nCF-Connecting-IP: 198.51.100.7\r\n",
+            "198.51.100.7",
+            "198.51.100.7, 104.16.1.1",
+        ),
+        // Without it, it is a proxy like others.
+        ("104.16.1.1", "X-Forwarded-For: 198.51.100.7\r\n", "198.51.100.7", "198.51.100.7, 104.16.1.1"),
+    ] {
+        let (head, found, _) = forward_by(&trust, &format!("{GET}{fields}"), peer);
+        assert_eq!(found.address.to_string(), client, "{fields}");
+        assert_eq!(lines(&head, "X-Forwarded-For"), [sent], "{fields}");
+        assert_eq!(lines(&head, "X-Real-IP"), [client], "{fields}");
+        assert_eq!(lines(&head, "CF-Connecting-IP").len(), fields.matches("CF-").count(), "{fields}");
+    }
+}
+
+#[test]
+fn cf_connecting_ip_of_anybody_else_is_dropped_and_names_nobody() {
+    let trust = behind_cloudflare();
+    let cf = "CF-Connecting-IP: 1.2.3.4\r\n";
+    // A stranger, an address that was Cloudflare's once, and a trusted proxy that lets its clients' fields through.
+    for peer in ["198.51.100.7", "104.28.0.1", "10.0.0.1"] {
+        let (head, client, dropped) = forward_by(&trust, &format!("{GET}{cf}"), peer);
+        assert_eq!(client.address.to_string(), peer);
+        assert!(!head.contains("1.2.3.4"), "{head}");
+        assert_eq!(dropped.spoofed, 1, "{peer}");
+    }
+    // Two of them, or no address: not what Cloudflare sends.
+    for fields in [format!("{cf}{cf}"), "CF-Connecting-IP: 1.2.3.4, 5.6.7.8\r\n".to_owned()] {
+        let (head, client, _) = forward_by(&trust, &format!("{GET}{fields}"), "104.16.1.1");
+        assert_eq!(client.address.to_string(), "104.16.1.1");
+        assert!(!head.contains("1.2.3.4"), "{head}");
+    }
+}
+
+#[test]
+fn names_for_the_client_that_nobody_continues_pass_from_no_peer() {
+    let request = format!(
+        "{GET}True-Client-IP: 1.2.3.4\r\nX-Client-IP: 1.2.3.4\r\nX-Cluster-Client-IP: 1.2.3.4\r\nFastly-Client-IP: 1.2.3.4\r\n\
+         CF-Connecting-IPv6: 1.2.3.4\r\nCF-Pseudo-IPv4: 1.2.3.4\r\nForwarded: for=1.2.3.4\r\nX_Forwarded_For: 1.2.3.4\r\n\
+         X_Real_IP: 1.2.3.4\r\n"
+    );
+    for peer in ["198.51.100.7", "10.0.0.1", "104.16.1.1"] {
+        let (head, client, _) = forward_by(&behind_cloudflare(), &request, peer);
+        assert_eq!(client.address.to_string(), peer);
+        assert!(!head.contains("1.2.3.4"), "{peer}: {head}");
+    }
+}
+
+#[test]
+fn notify_push_is_appended_to_without_being_named_a_proxy() {
+    let trust = Trust {
+        services: vec!["10.0.0.21".parse().unwrap()],
+        own: vec!["10.0.0.11".parse().unwrap()],
+        ..Trust::default()
+    };
+    for (received, peer, client, sent) in [
+        // Its self-test: the address it makes up has to arrive.
+        ("1.2.3.4", "10.0.0.21", "1.2.3.4", "1.2.3.4, 10.0.0.21"),
+        // Its question for a client that logged in: the chain we gave it, and us as its peer.
+        ("198.51.100.7, 10.0.0.11", "10.0.0.21", "198.51.100.7", "198.51.100.7, 10.0.0.11, 10.0.0.21"),
+        ("9.9.9.9, 198.51.100.7, 10.0.0.11", "10.0.0.21", "198.51.100.7", "198.51.100.7, 10.0.0.11, 10.0.0.21"),
+        // Who is no service says nothing, a node's own address included.
+        ("1.2.3.4", "10.0.0.22", "10.0.0.22", "10.0.0.22"),
+        ("1.2.3.4", "10.0.0.11", "10.0.0.11", "10.0.0.11"),
+    ] {
+        let request = format!("{GET}X-Forwarded-For: {received}\r\n");
+        let (head, found, _) = forward_by(&trust, &request, peer);
+        assert_eq!(found.address.to_string(), client, "{received} by {peer}");
+        assert_eq!(lines(&head, "X-Forwarded-For"), [sent], "{received} by {peer}");
     }
 }
 

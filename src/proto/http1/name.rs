@@ -12,6 +12,10 @@ pub enum Name {
     Unusual,
     Accept,
     Authorization,
+    /// The client as Cloudflare saw it; anybody else may have written it just as well.
+    CfConnectingIp,
+    /// Names a client in a way nothing here continues: True-Client-IP, X-Client-IP and the like.
+    ClientAddress,
     Connection,
     ContentLength,
     Cookie,
@@ -32,8 +36,8 @@ pub enum Name {
     SecWebSocketKey,
     Server,
     SetCookie,
-    /// Carries a client address or scheme some backend might believe: CF-Connecting-IP, True-Client-IP, X-Client-IP,
-    /// X-Original-*, Front-End-Https, X-ARR-*, the rest of X-Forwarded-*.
+    /// Carries a scheme, host or place some backend might believe: X-Original-*, Front-End-Https, X-ARR-*, the rest of
+    /// X-Forwarded-*.
     Spoofable,
     StrictTransportSecurity,
     Te,
@@ -79,16 +83,18 @@ impl Name {
             (10, b's') => ("set-cookie", Name::SetCookie),
             (10, b'u') => ("user-agent", Name::UserAgent),
             (11, b'r') => ("retry-after", Name::RetryAfter),
-            (11, b'x') => ("x-client-ip", Name::Spoofable),
+            (11, b'x') => ("x-client-ip", Name::ClientAddress),
             (12, b'm') => ("max-forwards", Name::MaxForwards),
             (12, b'x') => ("x-request-id", Name::XRequestId),
             (13, b'a') => ("authorization", Name::Authorization),
+            (14, b'c') if lower(1) == b'f' => ("cf-pseudo-ipv4", Name::ClientAddress),
             (14, b'c') => ("content-length", Name::ContentLength),
             (14, b'h') => ("http2-settings", Name::Http2Settings),
-            (14, b't') => ("true-client-ip", Name::Spoofable),
+            (14, b't') => ("true-client-ip", Name::ClientAddress),
             (15, b'f') => ("front-end-https", Name::Spoofable),
             (15, b'x') => ("x-forwarded-for", Name::XForwardedFor),
-            (16, b'c') => ("cf-connecting-ip", Name::Spoofable),
+            (16, b'c') => ("cf-connecting-ip", Name::CfConnectingIp),
+            (16, b'f') => ("fastly-client-ip", Name::ClientAddress),
             (16, b'p') => ("proxy-connection", Name::ProxyConnection),
             (16, b'w') => ("www-authenticate", Name::WwwAuthenticate),
             (16, b'x') if lower(12) == b'h' => ("x-forwarded-host", Name::XForwardedHost),
@@ -96,7 +102,9 @@ impl Name {
             (17, b's') => ("sec-websocket-key", Name::SecWebSocketKey),
             (17, b't') => ("transfer-encoding", Name::TransferEncoding),
             (17, b'x') => ("x-forwarded-proto", Name::XForwardedProto),
+            (18, b'c') => ("cf-connecting-ipv6", Name::ClientAddress),
             (18, b'p') => ("proxy-authenticate", Name::ProxyAuthenticate),
+            (19, b'x') => ("x-cluster-client-ip", Name::ClientAddress),
             (19, b'p') => ("proxy-authorization", Name::ProxyAuthorization),
             (20, b's') => ("sec-websocket-accept", Name::SecWebSocketAccept),
             (25, b's') => ("strict-transport-security", Name::StrictTransportSecurity),
@@ -128,6 +136,8 @@ impl Name {
         matches!(
             self,
             Name::Authorization
+                | Name::CfConnectingIp
+                | Name::ClientAddress
                 | Name::Connection
                 | Name::ContentLength
                 | Name::Cookie
@@ -150,7 +160,9 @@ impl Name {
     pub fn must_be_ascii(self) -> bool {
         matches!(
             self,
-            Name::Connection
+            Name::CfConnectingIp
+                | Name::ClientAddress
+                | Name::Connection
                 | Name::ContentLength
                 | Name::Expect
                 | Name::Forwarded
@@ -186,15 +198,18 @@ mod tests {
     use super::*;
 
     /// Every name the rules know, with what a name off by one byte must not be taken for.
-    const KNOWN: [(&str, Name); 42] = [
+    const KNOWN: [(&str, Name); 46] = [
         ("Accept", Name::Accept),
         ("Authorization", Name::Authorization),
-        ("CF-Connecting-IP", Name::Spoofable),
+        ("CF-Connecting-IP", Name::CfConnectingIp),
+        ("CF-Connecting-IPv6", Name::ClientAddress),
+        ("CF-Pseudo-IPv4", Name::ClientAddress),
         ("Connection", Name::Connection),
         ("Content-Length", Name::ContentLength),
         ("Cookie", Name::Cookie),
         ("Date", Name::Date),
         ("Expect", Name::Expect),
+        ("Fastly-Client-IP", Name::ClientAddress),
         ("Forwarded", Name::Forwarded),
         ("Front-End-Https", Name::Spoofable),
         ("Host", Name::Host),
@@ -214,12 +229,13 @@ mod tests {
         ("TE", Name::Te),
         ("Trailer", Name::Trailer),
         ("Transfer-Encoding", Name::TransferEncoding),
-        ("True-Client-IP", Name::Spoofable),
+        ("True-Client-IP", Name::ClientAddress),
         ("Upgrade", Name::Upgrade),
         ("User-Agent", Name::UserAgent),
         ("Via", Name::Via),
         ("WWW-Authenticate", Name::WwwAuthenticate),
-        ("X-Client-IP", Name::Spoofable),
+        ("X-Client-IP", Name::ClientAddress),
+        ("X-Cluster-Client-IP", Name::ClientAddress),
         ("X-Forwarded-For", Name::XForwardedFor),
         ("X-Forwarded-Host", Name::XForwardedHost),
         ("X-Forwarded-Port", Name::XForwardedPort),

@@ -133,3 +133,51 @@ fn the_longest_line_fits_its_bound() {
     assert!(out.len() <= LINE_BYTES_MAX);
     assert!(matches!(parse(&out), Ok(Parsed::Done { .. })));
 }
+
+#[test]
+fn reading_what_is_missing_never_reads_beyond_the_header() {
+    for (name, bytes, _) in cases() {
+        let mut end = 0;
+        let decided = loop {
+            end += bytes_missing(&bytes[..end]);
+            assert!(end <= HEADER_BYTES_MAX, "{name}");
+            match bytes.get(..end).map(parse) {
+                Some(Ok(Parsed::NeedMore)) => {}
+                decided => break decided,
+            }
+        };
+        match decided {
+            Some(Ok(Parsed::Done { consumed, .. })) => assert_eq!(end, consumed, "{name}"),
+            Some(Err(error)) => assert_eq!(Err(error), parse(&bytes), "{name}"),
+            // It was cut, or has fewer words than a line must have.
+            _ => assert!(!matches!(parse(&bytes), Ok(Parsed::Done { .. })), "{name}"),
+        }
+    }
+}
+
+#[test]
+fn damaged_headers_never_panic_and_cuts_agree() {
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let cases = cases();
+    for _ in 0..20_000 {
+        let mut bytes = cases[random.usize(..cases.len())].1.clone();
+        for _ in 0..random.usize(0..4) {
+            let at = random.usize(..bytes.len());
+            bytes[at] = if random.bool() { random.u8(..) } else { b" .:\r\n\x21\x11"[random.usize(..7)] };
+        }
+        let whole = parse(&bytes);
+        let cut = random.usize(..=bytes.len());
+        match parse(&bytes[..cut]) {
+            Ok(Parsed::NeedMore) => {}
+            decided => assert_eq!(decided, whole, "seed {seed}: {bytes:?} at {cut}"),
+        }
+        if let Ok(Parsed::Done { header: ProxyHeader::Tcp { source, destination }, consumed }) = whole {
+            assert!(consumed <= bytes.len());
+            let mut out = Vec::new();
+            write(&mut out, Version::V2, Some((source, destination)));
+            let Ok(Parsed::Done { header, .. }) = parse(&out) else { panic!("seed {seed}: {out:?}") };
+            assert_eq!(header.source().map(|s| s.ip().to_canonical()), Some(source.ip().to_canonical()));
+        }
+    }
+}

@@ -103,6 +103,7 @@ fn sabre(status: u16) -> &'static str {
         405 => "MethodNotAllowed",
         413 => "InsufficientStorage",
         501 | 505 => "NotImplemented",
+        429 => "TooManyRequests",
         503 => "ServiceUnavailable",
         _ => "InternalServerError",
     }
