@@ -73,6 +73,7 @@ fn main() {
                 request_id: b"0123456789abcdef",
                 forwards_expect: false,
                 default_host: b"",
+                rewrite: None,
             };
             out.clear();
             write_request(&mut out, &head, &origin, &client, &onward);
@@ -90,7 +91,11 @@ fn main() {
         };
         let Ok(Step::Final(reply)) = Exchange::new(&request, true).response_head(&head) else { panic!("final") };
         out.clear();
-        write_response(&mut out, &head, &Backward { reply, date: b"Fri, 20 Nov 2026 12:00:00 GMT", hsts: None });
+        write_response(
+            &mut out,
+            &head,
+            &Backward { reply, date: b"Fri, 20 Nov 2026 12:00:00 GMT", hsts: None, is_protected: false },
+        );
         consumed + out.len()
     });
 

@@ -31,8 +31,11 @@ pub struct Settings {
     /// First match wins; ordered by the configuration reader: a named host before any host, then the longer path.
     pub routes: Vec<Route>,
     pub trust: Trust,
+    /// Value of Strict-Transport-Security towards Nextcloud's clients on https; `None` leaves the server's alone.
+    pub hsts: Option<String>,
     pub limits: Limits,
     pub timeouts: Timeouts,
+    pub spool: Spool,
     pub worker: Worker,
     pub admin: Admin,
     pub log: Log,
@@ -138,6 +141,31 @@ pub struct Pool {
     pub keepalive: Duration,
     /// Wait for a free slot of a server before 503.
     pub queue_timeout: Duration,
+    /// Requests that may wait, over all cores; one more is answered 503 at once.
+    pub queue_max: u32,
+    pub balance: Balance,
+    /// WebSocket handshakes a second, over all cores.
+    pub upgrades_per_second: u32,
+    pub kind: PoolKind,
+}
+
+/// How a server is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    /// The less loaded of two.
+    Load,
+    /// All requests of one office document meet at one server.
+    Document,
+    /// The first one that is up: what the servers know is not shared between them.
+    First,
+}
+
+/// What of Nextcloud's ways the edge knows about a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolKind {
+    /// Nextcloud's web servers: reserved paths, security headers, no body without a length.
+    Nextcloud,
+    Other,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,6 +201,18 @@ pub struct Route {
     /// Segment-aligned prefix of the raw path: `/push/`; `/` matches all.
     pub path: String,
     pub pool: usize,
+    pub prefix: Prefix,
+}
+
+/// What becomes of a route's path in the request that goes upstream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Prefix {
+    #[default]
+    Kept,
+    /// Taken off the target; what is left goes on byte for byte.
+    Stripped,
+    /// Taken off, and told behind the name in X-Forwarded-Host, as ONLYOFFICE wants it.
+    Hosted,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -196,6 +236,16 @@ pub struct Limits {
     pub keepalive_requests_max: u32,
     /// Full TLS handshakes in flight per core.
     pub handshakes_max: usize,
+}
+
+/// Where request bodies without a length wait until theirs is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spool {
+    pub directory: PathBuf,
+    /// Of all bodies together.
+    pub bytes_max: u64,
+    /// Of one.
+    pub body_bytes_max: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`worker`] (the process: orders in, reports out) -> [`executor`] (one core's life) -> [`connection`]
 //! or [`h2`] -> [`downstream`] (what both give the walk) -> [`request`] (the walk) with its steps [`plan`], [`balance`],
-//! [`exchange`], [`upload`], [`body`], [`tunnel`] -> [`reply`] (every failure's row). State: [`shared`] (all cores),
+//! [`exchange`], [`upload`], [`spooling`], [`body`], [`tunnel`] -> [`reply`] (every failure's row). State: [`shared`] (all cores),
 //! [`core`] (one). Beside the traffic: [`health`], [`report`].
 
 pub mod balance;
@@ -26,6 +26,7 @@ pub mod report;
 pub mod request;
 pub mod shared;
 pub mod sleepers;
+pub mod spooling;
 pub mod stamp;
 pub mod tunnel;
 pub mod upload;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)] // helpers outside of test functions
 
+mod crowd;
 #[allow(dead_code)]
 mod edge;
 mod failures;
@@ -16,6 +17,9 @@ mod messages;
 mod operations;
 #[allow(dead_code)]
 mod origin;
+mod php;
+mod presets;
 mod real;
+mod spool;
 mod streams;
 mod tls;

@@ -5,6 +5,7 @@ mod cluster;
 mod files;
 mod listener;
 mod notify;
+mod services;
 mod tls;
 mod track;
 mod vip;
@@ -68,6 +69,7 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
 
     let limits = worker::limits(c, &mut root);
     let timeouts = worker::timeouts(c, &mut root);
+    let spool = worker::spool(c, &mut root);
     let worker = worker::worker(c, &mut root);
     let admin = worker::admin(c, &mut root);
     let log = worker::log(c, &mut root);
@@ -91,8 +93,10 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
         pools: web.pools,
         routes: web.routes,
         trust: web.trust,
+        hsts: web.hsts,
         limits,
         timeouts,
+        spool,
         worker,
         admin,
         log,
