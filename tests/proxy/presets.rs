@@ -262,3 +262,50 @@ fn rooms_stay_with_the_first_signaling_server() {
         }
     });
 }
+
+#[test]
+fn https_promises_itself_once_whatever_the_server_says() {
+    if !crate::h2::has("curl") {
+        return;
+    }
+    let origin = Origin::answering(|_| {
+        b"HTTP/1.1 200 OK\r\nStrict-Transport-Security: max-age=1\r\nContent-Length: 0\r\n\r\n".to_vec()
+    });
+    for (more, expected) in [
+        ("", "max-age=63072000; includeSubDomains"),
+        ("hsts = \"180d\"\nhsts_subdomains = false\n", "max-age=15552000"),
+        ("hsts = \"off\"\n", "max-age=1"),
+    ] {
+        crate::h2::on_each_driver(&Origin::config(&[&origin], more), |edge| {
+            for version in ["--http2", "--http1.1"] {
+                let head = crate::h2::curl(edge, &[version, "-I"], "/index.php/heartbeat").stdout;
+                let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+                let values: Vec<_> =
+                    head.lines().filter_map(|line| line.strip_prefix("strict-transport-security: ")).collect();
+                assert_eq!(values, [expected.to_ascii_lowercase()], "{version}");
+                assert!(head.contains("x-content-type-options: nosniff"), "{head}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_name_only_the_web_server_knows_is_not_decoded_for_the_office() {
+    let web = echo();
+    let office = Origin::start(|mut peer| {
+        peer.head();
+        peer.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+        peer.drain();
+    });
+    let more = format!("[collabora]\nservers = [\"{}\"]\n", office.address);
+    on_each_driver(&Origin::config(&[&web], &more), |edge| {
+        let target = "/cool/https%3A%2F%2Fcloud.test%2Findex.php%2Fapps%2Frichdocuments%2Fwopi%2Ffiles%2F7_oc%3Fa%3Db/ws?WOPISrc=x";
+        let mut client = edge.connect();
+        client.send(format!(
+            "GET {target} HTTP/1.1\r\nHost: cloud.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        ));
+        assert!(client.head().starts_with("HTTP/1.1 101 "));
+        assert_eq!(office.requests().pop().unwrap().path(), target);
+    });
+}
