@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 const THREADS: usize = 2;
 
 /// Pieces of one draft that may be on their way to the disk. Bounds the memory of a client that is faster than it.
-const PIECES_IN_FLIGHT: usize = 4;
+const PIECES_IN_FLIGHT: usize = 8;
 
 /// The directory, and the threads that work in it. One per worker.
 #[derive(Clone)]
@@ -146,6 +146,11 @@ impl Draft {
         }
     }
 
+    /// The next write will not wait.
+    pub fn has_room(&self) -> bool {
+        self.in_flight.len() < PIECES_IN_FLIGHT || self.in_flight.front().is_some_and(Answer::is_ready)
+    }
+
     /// Once all is written.
     pub async fn finish(mut self) -> Result<Spooled, SpoolError> {
         while let Some(answer) = self.in_flight.pop_front() {
@@ -163,13 +168,12 @@ pub struct Spooled {
 }
 
 impl Spooled {
-    /// Up to `count` bytes from `at` on, in `buffer`; fewer only at the end.
-    pub fn read(&self, at: u64, count: usize, mut buffer: Vec<u8>) -> Answer<Vec<u8>> {
+    /// Up to `count` bytes from `at` on; fewer only at the end.
+    pub fn read(&self, at: u64, count: usize) -> Answer<Vec<u8>> {
         let left = usize::try_from(self.bytes.saturating_sub(at)).unwrap_or(usize::MAX);
         let held = self.held.clone();
         self.held.inner.run(move || {
-            buffer.clear();
-            buffer.resize(count.min(left), 0);
+            let mut buffer = vec![0; count.min(left)];
             held.file()?.read_exact_at(&mut buffer, at)?;
             Ok(buffer)
         })

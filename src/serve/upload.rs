@@ -1,7 +1,7 @@
 //! A request's body on its way up: what is at hand goes with the head, the rest is pumped while the response is awaited.
 
 use crate::net::clock::Timer;
-use crate::net::pool::{self, BODY_BYTES};
+use crate::net::pool;
 use crate::net::spool::Spooled;
 use crate::net::stream::{Bytes, Stream};
 use crate::proto::http1::exchange::Framing;
@@ -9,6 +9,7 @@ use crate::proto::http1::{BodyLength, BodyReader, emit};
 use crate::serve::body::{Turn, append, receive};
 use crate::serve::downstream::Downstream;
 use crate::serve::reply::{Failure, Own};
+use crate::serve::spooling::soon;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -17,6 +18,9 @@ use std::time::Duration;
 
 /// Body bytes that may travel with the head in one send, and so can be sent again.
 const PRIMED_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes read back from the spool at a time; twice as many are in memory.
+const READ_BYTES: usize = 256 * 1024;
 
 /// Bytes taken at a time while a body is gathered.
 const TAKEN_BYTES_MAX: u64 = 32 * 1024;
@@ -172,15 +176,15 @@ impl Upload {
     /// From the spool. The next piece is read while one is sent.
     async fn pump_spooled(&mut self, server: &Stream, timer: &Timer, idle_max: Duration) -> End {
         let Some(spooled) = &self.spooled else { return End::Server };
-        let read = |at: u64| (at < spooled.bytes).then(|| spooled.read(at, BODY_BYTES, pool::vector()));
+        let read = |at: u64| (at < spooled.bytes).then(|| spooled.read(at, READ_BYTES));
         let mut at = 0;
         let mut next = read(at);
         while let Some(reading) = next {
+            soon(|| reading.is_ready()).await;
             let Ok(piece) = reading.await else { return End::Client(Own::SpoolBroken.into()) };
             at += piece.len() as u64;
             next = read(at);
             let sent = send(server, &piece, timer, idle_max).await;
-            pool::recycle(piece);
             if sent.is_err() {
                 return End::Server;
             }

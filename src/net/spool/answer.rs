@@ -44,6 +44,12 @@ impl<T> Drop for Promise<T> {
     }
 }
 
+impl<T> Answer<T> {
+    pub fn is_ready(&self) -> bool {
+        !matches!(*self.0.lock().unwrap_or_else(PoisonError::into_inner), Slot::Waiting(_))
+    }
+}
+
 impl<T> Future for Answer<T> {
     type Output = io::Result<T>;
 

@@ -42,7 +42,7 @@ fn what_was_written_is_read_back_and_no_name_is_ever_there() {
         assert_eq!((spooled.bytes, spool.used()), (2_000_000, 2_000_000));
         let mut all = Vec::new();
         while (all.len() as u64) < spooled.bytes {
-            all.extend(spooled.read(all.len() as u64, 65_536, Vec::new()).await.unwrap());
+            all.extend(spooled.read(all.len() as u64, 65_536).await.unwrap());
         }
         let expected: Vec<u8> = (0..40).flat_map(piece).collect();
         assert!(all == expected);
