@@ -2,7 +2,7 @@
 //! `cargo bench --bench head`; prints nanoseconds per operation, the best of several rounds.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::panic)]
 
-use lyre::config::settings::{Route, Trust};
+use lyre::config::settings::{Prefix, Route, Trust};
 use lyre::policy::headers::{Backward, Onward, Origin, Scheme, write_request, write_response};
 use lyre::policy::route::{check_depth, route};
 use lyre::proto::http1::exchange::{Exchange, Framing, Step};
@@ -48,7 +48,12 @@ const CURL: &[u8] =
 
 fn main() {
     let (limits, trust) = (Limits::default(), Trust::default());
-    let route_to = |path: &str, pool| Route { hosts: vec!["cloud.example.com".into()], path: path.into(), pool };
+    let route_to = |path: &str, pool| Route {
+        hosts: vec!["cloud.example.com".into()],
+        path: path.into(),
+        pool,
+        prefix: Prefix::Kept,
+    };
     let routes = [route_to("/push/", 1), route_to("/", 0)];
     let origin = Origin::new(([203, 0, 113, 9], 50_000).into(), Scheme::Https, 443, &trust);
     let mut fields = Fields::new();
@@ -73,6 +78,7 @@ fn main() {
                 request_id: b"0123456789abcdef",
                 forwards_expect: false,
                 default_host: b"",
+                rewrite: None,
             };
             out.clear();
             write_request(&mut out, &head, &origin, &client, &onward);
@@ -90,7 +96,11 @@ fn main() {
         };
         let Ok(Step::Final(reply)) = Exchange::new(&request, true).response_head(&head) else { panic!("final") };
         out.clear();
-        write_response(&mut out, &head, &Backward { reply, date: b"Fri, 20 Nov 2026 12:00:00 GMT", hsts: None });
+        write_response(
+            &mut out,
+            &head,
+            &Backward { reply, date: b"Fri, 20 Nov 2026 12:00:00 GMT", hsts: None, is_protected: false },
+        );
         consumed + out.len()
     });
 

@@ -8,7 +8,7 @@
 use lyre::config::bundle::{Bundle, Interface};
 use lyre::config::settings::tcp::{self, Mode, ProxyVersion};
 use lyre::config::settings::vip::{Authentication, Checksum, HmacMode, Peer, Peers, VirtualMac};
-use lyre::config::settings::{AccessLog, CheckKind, ListenerKind, Secret, Settings};
+use lyre::config::settings::{AccessLog, Balance, CheckKind, ListenerKind, PoolKind, Prefix, Secret, Settings};
 use lyre::config::{self, Report};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -221,7 +221,21 @@ fn every_key_reaches_the_settings() {
     assert_eq!((web.check.rise, web.check.fall), (1, 2));
     assert_eq!(settings.pools[1].check.kind, CheckKind::Tcp);
     let alive = CheckKind::HttpAlive { path: "/alive".to_owned(), host: "wiki.example.com".to_owned() };
-    assert_eq!(settings.pools[2].check.kind, alive);
+    assert_eq!(settings.pools[4].check.kind, alive);
+    assert_eq!((web.queue_max, web.upgrades_per_second, web.kind), (100, 20, PoolKind::Nextcloud));
+    let [_, push, talk, collabora, wiki] = &settings.pools[..] else { panic!("{} pools", settings.pools.len()) };
+    assert_eq!([push, talk, collabora].map(|pool| pool.balance), [Balance::Load, Balance::First, Balance::Load]);
+    // 50 for each of the two web servers; a pool of its own counts for itself.
+    assert_eq!([push, talk, wiki].map(|pool| pool.upgrades_per_second), [100, 100, 50]);
+    assert_eq!(
+        (collabora.tunnel_timeout, talk.tunnel_timeout),
+        (Duration::from_secs(36_000), Duration::from_secs(3_600))
+    );
+    let prefix = |path: &str| settings.routes.iter().find(|route| route.path == path).unwrap().prefix;
+    assert_eq!((prefix("/standalone-signaling/"), prefix("/cool/")), (Prefix::Stripped, Prefix::Kept));
+    assert_eq!(settings.hsts.as_deref(), Some("max-age=31536000"));
+    assert_eq!((settings.spool.bytes_max, settings.spool.body_bytes_max), (1 << 30, 512 << 20));
+    assert!(settings.spool.directory.ends_with("spool"));
     assert_eq!(settings.trust.proxies.len(), 24);
 
     let limits = &settings.limits;
@@ -328,7 +342,9 @@ fn trackers_mean_a_vip_by_its_name_and_by_its_number() {
 fn a_named_host_wins_over_any_host_and_a_longer_path_over_a_shorter() {
     let settings = settings(include_str!("config/good/full.toml"));
     let routes: Vec<_> = settings.routes.iter().map(|r| (r.hosts.len(), r.path.as_str())).collect();
-    assert_eq!(routes, [(2, "/push/"), (2, "/"), (1, "/"), (0, "/docs/")]);
+    let services =
+        ["/standalone-signaling/", "/loleaflet/", "/browser/", "/hosting/", "/push/", "/cool/", "/lool/", "/"];
+    assert_eq!(routes, [services.map(|path| (2, path)).as_slice(), &[(1, "/"), (0, "/docs/")]].concat());
     assert_eq!(settings.routes[0].hosts, ["cloud.example.com", "192.0.2.10"]);
 }
 
@@ -580,7 +596,7 @@ fn every_key_is_documented() {
     let docs = include_str!("../docs/configuration.md");
     let report = config::read_bundle(&machine(
         "[cluster]\n_=1\nnodes=[{_=1}]\n[[vip]]\n_=1\npeers=[{_=1}]\nvirtual_mac={_=1}\nannounce={_=1}\nauth={_=1, keys=[{_=1}]}\n[tls]\n_=1\ncertificates=[{_=1}]\n[nextcloud]\n_=1\ncheck={_=1}\n\
-         [push]\n_=1\n[[pool]]\n_=1\n[[route]]\n_=1\n[[listener]]\n_=1\n[limits]\n_=1\n[timeouts]\n_=1\n[worker]\n_=1\n\
+         [push]\n_=1\n[talk]\n_=1\n[collabora]\n_=1\n[onlyoffice]\n_=1\n[whiteboard]\n_=1\n[spool]\n_=1\n[[pool]]\n_=1\n[[route]]\n_=1\n[[listener]]\n_=1\n[limits]\n_=1\n[timeouts]\n_=1\n[worker]\n_=1\n\
          [admin]\n_=1\n[log]\n_=1\n",
     ));
     let mut keys = 0;

@@ -136,3 +136,31 @@ fn a_gibibyte_each_way_passes_in_bounded_memory() {
         assert!(grown < 48, "{grown} MiB more than before");
     });
 }
+
+/// The disk holds it, not the worker.
+#[test]
+fn a_large_body_without_a_length_passes_in_bounded_memory() {
+    const COUNT: u64 = 256 << 20;
+    let origin = Origin::start(|mut peer| {
+        while let Some(request) = peer.head() {
+            let length: u64 = request.field("content-length").unwrap().parse().unwrap();
+            let early = peer.buffered() as u64;
+            let got = early + count(&mut peer.stream, length - early);
+            peer.forget();
+            peer.send(ok(got.to_string()));
+        }
+    });
+    on_each_driver(&Origin::config(&[&origin], ""), |edge| {
+        let before = private_bytes();
+        let mut client = edge.connect();
+        client.send("PUT /big HTTP/1.1\r\nHost: cloud.test\r\nTransfer-Encoding: chunked\r\n\r\n");
+        // One chunk: a client that never says how much more is to come.
+        client.send(format!("{COUNT:x}\r\n"));
+        stream_zeros(&mut client.stream, COUNT);
+        client.send("\r\n0\r\n\r\n");
+        assert_eq!(client.response("PUT").text(), COUNT.to_string());
+        let grown = private_bytes().saturating_sub(before) >> 20;
+        assert!(grown < 48, "{grown} MiB more than before");
+        edge.wait("the disk has it back", |edge| edge.metric("lyre_spool_bytes") == 0);
+    });
+}

@@ -44,6 +44,7 @@ const TESTS: &[Test] = &[
     ("the_real_worker_survives_a_crash_and_a_hang", the_real_worker_survives),
     ("the_real_worker_finishes_requests_and_stops", the_real_worker_finishes_requests),
     ("the_real_worker_needs_no_privilege", the_real_worker_needs_no_privilege),
+    ("the_real_worker_can_write_to_its_spool", the_real_worker_can_write_to_its_spool),
     ("the_real_worker_takes_a_reload", the_real_worker_takes_a_reload),
     ("bans_outlive_the_worker_that_made_them", bans_outlive_the_worker),
 ];
@@ -353,6 +354,35 @@ fn the_real_worker_needs_no_privilege() -> Outcome {
         return skip("user namespaces are not allowed here");
     };
     eventually("an answer", || node.fetch("/").is_some());
+    Outcome::Passed
+}
+
+/// Behind landlock, and as another user than the parent where that is root.
+fn the_real_worker_can_write_to_its_spool() -> Outcome {
+    let extra = "[spool]\ndirectory = \"spool\"\n";
+    let node = Node::start(Start { server: Some(supervisor::node::counting_server()), extra, ..Start::default() });
+    eventually("an answer", || node.fetch("/").is_some());
+    let mut upload = std::net::TcpStream::connect(("127.0.0.1", node.port())).unwrap();
+    upload.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let head = "PUT /a HTTP/1.1\r\nHost: cloud.example.com\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+    upload.write_all(head.as_bytes()).unwrap();
+    for _ in 0..10 {
+        upload.write_all(b"8000\r\n").unwrap();
+        upload.write_all(&[b'x'; 0x8000]).unwrap();
+        upload.write_all(b"\r\n").unwrap();
+    }
+    upload.write_all(b"0\r\n\r\n").unwrap();
+    let answer = supervisor::node::read_all(upload).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n327680 bytes"), "{answer}");
+    let config = node.socket();
+    let spool = config.parent().unwrap().parent().unwrap().join("spool");
+    assert_eq!(std::fs::read_dir(&spool).unwrap().count(), 0);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&spool).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o700);
+    // Fixed for the life of the worker, which may write nowhere else.
+    node.write_config(&node.config().replace("\"spool\"", "\"other\""));
+    let (code, body) = node.post("/v1/reload");
+    assert!(code >= 400 && body.contains("spool.directory"), "{code} {body}");
     Outcome::Passed
 }
 

@@ -5,7 +5,9 @@ use super::output::{self, Colour, Style};
 use crate::config;
 use crate::config::error::Problem;
 use crate::config::settings::vip::{Authentication, Peers};
-use crate::config::settings::{Check, CheckKind, Listener, ListenerKind, Pool, Settings, VirtualRouter, tcp};
+use crate::config::settings::{
+    Check, CheckKind, Listener, ListenerKind, Pool, Prefix, Route, Settings, VirtualRouter, tcp,
+};
 use crate::config::units::show_duration;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -70,7 +72,7 @@ fn summary(settings: &Settings) -> Vec<(&'static str, String)> {
     for route in &settings.routes {
         let hosts = if route.hosts.is_empty() { "any host".to_owned() } else { route.hosts.join(", ") };
         let pool = settings.pools.get(route.pool).map_or("", |pool| &pool.name);
-        lines.push(("route", format!("{hosts} {} to {pool}", route.path)));
+        lines.push(("route", format!("{hosts} {} to {pool}{}", route.path, prefix_note(route))));
     }
     lines.extend(settings.pools.iter().map(|pool| ("pool", pool_line(pool))));
     lines.extend(settings.services.iter().map(|service| ("tcp", service_line(service))));
@@ -82,6 +84,13 @@ fn summary(settings: &Settings) -> Vec<(&'static str, String)> {
     }
     lines.push(("admin", settings.admin.socket.display().to_string()));
     lines
+}
+
+fn prefix_note(route: &Route) -> &'static str {
+    match route.prefix {
+        Prefix::Kept => "",
+        Prefix::Stripped | Prefix::Hosted => ", without this prefix",
+    }
 }
 
 fn router_line(router: &VirtualRouter) -> String {
@@ -221,6 +230,7 @@ fn summary_json(settings: &Settings) -> Value {
         "routes": settings.routes.iter().map(|route| json!({
             "hosts": route.hosts,
             "path": route.path,
+            "strips_path": route.prefix != Prefix::Kept,
             "pool": settings.pools.get(route.pool).map(|pool| &pool.name),
         })).collect::<Vec<_>>(),
         "pools": settings.pools.iter().map(|pool| json!({

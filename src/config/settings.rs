@@ -34,9 +34,12 @@ pub struct Settings {
     /// TCP services.
     pub services: Vec<tcp::Service>,
     pub trust: Trust,
+    /// Value of Strict-Transport-Security towards Nextcloud's clients on https; `None` leaves the server's alone.
+    pub hsts: Option<String>,
     pub limits: Limits,
     pub abuse: Abuse,
     pub timeouts: Timeouts,
+    pub spool: Spool,
     pub worker: Worker,
     pub admin: Admin,
     pub log: Log,
@@ -154,6 +157,12 @@ pub struct Pool {
     pub queue_timeout: Duration,
     /// Connections to its servers begin with a PROXY header that names the client.
     pub send_proxy: Option<ProxyVersion>,
+    /// Requests that may wait, over all cores; one more is answered 503 at once.
+    pub queue_max: u32,
+    pub balance: Balance,
+    /// WebSocket handshakes a second, over all cores.
+    pub upgrades_per_second: u32,
+    pub kind: PoolKind,
 }
 
 /// Forms of the PROXY header: text, binary.
@@ -161,6 +170,25 @@ pub struct Pool {
 pub enum ProxyVersion {
     V1,
     V2,
+}
+
+/// How a server is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    /// The less loaded of two.
+    Load,
+    /// All requests of one office document meet at one server.
+    Document,
+    /// The first one that is up: what the servers know is not shared between them.
+    First,
+}
+
+/// What of Nextcloud's ways the edge knows about a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolKind {
+    /// Nextcloud's web servers: reserved paths, security headers, no body without a length.
+    Nextcloud,
+    Other,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,6 +224,18 @@ pub struct Route {
     /// Segment-aligned prefix of the raw path: `/push/`; `/` matches all.
     pub path: String,
     pub pool: usize,
+    pub prefix: Prefix,
+}
+
+/// What becomes of a route's path in the request that goes upstream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Prefix {
+    #[default]
+    Kept,
+    /// Taken off the target; what is left goes on byte for byte.
+    Stripped,
+    /// Taken off, and told behind the name in X-Forwarded-Host, as ONLYOFFICE wants it.
+    Hosted,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -289,6 +329,16 @@ pub struct Logins {
 pub struct Rate {
     pub per_second: u32,
     pub burst: u32,
+}
+
+/// Where request bodies without a length wait until theirs is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spool {
+    pub directory: PathBuf,
+    /// Of all bodies together.
+    pub bytes_max: u64,
+    /// Of one.
+    pub body_bytes_max: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 /// Answers what could not be put up and why. Needs no_new_privs.
-pub fn confine(writable: Option<&Path>) -> Vec<(&'static str, Errno)> {
-    let landlock = deny_writes(writable).err().map(|error| ("landlock", error));
+pub fn confine(writable: Option<&Path>, spool: &Path) -> Vec<(&'static str, Errno)> {
+    let landlock = deny_writes(writable, spool).err().map(|error| ("landlock", error));
     let seccomp = deny_calls().err().map(|error| ("seccomp", error));
     landlock.into_iter().chain(seccomp).collect()
 }
@@ -34,8 +34,8 @@ const DENIED: u64 = 1 | WRITE_FILE | (1 << 4) | (1 << 5) | 0x1fc0;
 const RULE_PATH_BENEATH: libc::c_int = 1;
 
 /// No file can be written, made, removed or executed, except regular files in the directory of `writable` (an access
-/// log that has to be reopened) and what is already open.
-fn deny_writes(writable: Option<&Path>) -> Result<(), Errno> {
+/// log that has to be reopened), files without a name in `spool`, and what is already open.
+fn deny_writes(writable: Option<&Path>, spool: &Path) -> Result<(), Errno> {
     let attributes = Ruleset { handled_access_fs: DENIED };
     // SAFETY: the pointer and size describe a live struct of the kernel's layout.
     let fd = Errno::result(unsafe {
@@ -43,8 +43,11 @@ fn deny_writes(writable: Option<&Path>) -> Result<(), Errno> {
     })?;
     // SAFETY: just made for us; descriptor numbers fit.
     let ruleset = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    if let Some(directory) = writable.and_then(Path::parent).and_then(|path| std::fs::File::open(path).ok()) {
-        let rule = PathBeneath { allowed_access: WRITE_FILE | MAKE_REG, parent_fd: directory.as_raw_fd() };
+    // Files without a name are opened for writing, never made or removed in the kernel's sense.
+    let allowed = [(writable.and_then(Path::parent), WRITE_FILE | MAKE_REG), (Some(spool), WRITE_FILE)];
+    for (path, allowed_access) in allowed {
+        let Some(directory) = path.and_then(|path| std::fs::File::open(path).ok()) else { continue };
+        let rule = PathBeneath { allowed_access, parent_fd: directory.as_raw_fd() };
         // SAFETY: as above; `directory` is open.
         Errno::result(unsafe {
             libc::syscall(libc::SYS_landlock_add_rule, ruleset.as_raw_fd(), RULE_PATH_BENEATH, &raw const rule, 0)

@@ -32,6 +32,8 @@ pub struct Orders {
     pub identity: Identity,
     /// A log file in whose directory the worker may create and write files.
     pub writable: Option<PathBuf>,
+    /// The directory in which it may make files without a name.
+    pub spool: PathBuf,
 }
 
 /// Why a worker did not start.
@@ -47,21 +49,21 @@ pub enum EntryError {
 }
 
 impl Orders {
-    /// `PARENT keep|UID:GID [LOG FILE]`
+    /// `PARENT keep|UID:GID SPOOL [LOG FILE]`
     pub(super) fn to_arguments(&self) -> Vec<OsString> {
         let identity = match self.identity {
             Identity::Keep => "keep".to_owned(),
             Identity::Switch { uid, gid } => format!("{uid}:{gid}"),
         };
-        let mut arguments = vec![self.parent.to_string().into(), identity.into()];
+        let mut arguments = vec![self.parent.to_string().into(), identity.into(), self.spool.clone().into()];
         arguments.extend(self.writable.clone().map(OsString::from));
         arguments
     }
 
     fn from_arguments(arguments: &[OsString]) -> Option<Orders> {
-        let (parent, identity, writable) = match arguments {
-            [parent, identity] => (parent, identity, None),
-            [parent, identity, writable] => (parent, identity, Some(PathBuf::from(writable))),
+        let (parent, identity, spool, writable) = match arguments {
+            [parent, identity, spool] => (parent, identity, spool, None),
+            [parent, identity, spool, writable] => (parent, identity, spool, Some(PathBuf::from(writable))),
             _ => return None,
         };
         let identity = match identity.to_str()? {
@@ -71,7 +73,7 @@ impl Orders {
                 Identity::Switch { uid: uid.parse().ok()?, gid: gid.parse().ok()? }
             }
         };
-        Some(Orders { parent: parent.to_str()?.parse().ok()?, identity, writable })
+        Some(Orders { parent: parent.to_str()?.parse().ok()?, identity, spool: spool.into(), writable })
     }
 }
 
@@ -89,7 +91,7 @@ pub fn enter(arguments: &[OsString]) -> Result<OwnedFd, EntryError> {
     if nix::unistd::getppid().as_raw() != orders.parent {
         return Err(EntryError::ParentGone);
     }
-    for (fence, error) in confine(orders.writable.as_deref()) {
+    for (fence, error) in confine(orders.writable.as_deref(), &orders.spool) {
         tracing::debug!(target: "lyre::worker", fence, %error, "not available here");
     }
     nix::fcntl::fcntl(
@@ -157,7 +159,7 @@ mod tests {
     fn orders_survive_the_command_line() {
         for identity in [Identity::Keep, Identity::Switch { uid: 65534, gid: 7 }] {
             for writable in [None, Some(PathBuf::from("/var/log/lyre/access.log"))] {
-                let orders = Orders { parent: 42, identity, writable };
+                let orders = Orders { parent: 42, identity, spool: "/var/tmp".into(), writable };
                 assert_eq!(Orders::from_arguments(&orders.to_arguments()), Some(orders));
             }
         }
@@ -165,7 +167,15 @@ mod tests {
 
     #[test]
     fn other_arguments_are_refused() {
-        for arguments in [&[][..], &["1"], &["1", "2"], &["x", "keep"], &["1", "a:b"], &["1", "keep", "f", "g"]] {
+        for arguments in [
+            &[][..],
+            &["1"],
+            &["1", "keep"],
+            &["1", "2", "s"],
+            &["x", "keep", "s"],
+            &["1", "a:b", "s"],
+            &["1", "keep", "s", "f", "g"],
+        ] {
             let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
             assert_eq!(Orders::from_arguments(&arguments), None, "{arguments:?}");
         }

@@ -11,7 +11,7 @@ use nix::unistd::{Pid, Uid};
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown, fchown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -108,6 +108,18 @@ pub fn prepare_log(path: &Path, identity: Identity) -> io::Result<()> {
     match identity {
         Identity::Switch { uid, gid } if file.metadata()?.is_file() => fchown(&file, Some(uid), Some(gid)),
         Identity::Switch { .. } | Identity::Keep => Ok(()),
+    }
+}
+
+/// Makes the spool's directory if it is not there, for the worker alone. One that is there is left as it is.
+pub fn prepare_spool(path: &Path, identity: Identity) -> io::Result<()> {
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Ok(()) => match identity {
+            Identity::Switch { uid, gid } => chown(path, Some(uid), Some(gid)),
+            Identity::Keep => Ok(()),
+        },
+        Err(error) => Err(error),
     }
 }
 

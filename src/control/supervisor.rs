@@ -267,7 +267,11 @@ impl Supervisor {
         {
             tracing::warn!(target: "lyre::control", path = %path.display(), %error, "cannot prepare the access log");
         }
-        Orders { parent: nix::unistd::getpid().as_raw(), identity: self.identity, writable }
+        let spool = self.settings.spool.directory.clone();
+        if let Err(error) = spawn::prepare_spool(&spool, self.identity) {
+            tracing::warn!(target: "lyre::control", path = %spool.display(), %error, "cannot make the spool's directory");
+        }
+        Orders { parent: nix::unistd::getpid().as_raw(), identity: self.identity, spool, writable }
     }
 
     fn worker_is_ready(&mut self, now: Time) -> Result<(), RunError> {

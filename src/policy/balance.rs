@@ -70,6 +70,16 @@ pub fn pick(servers: usize, view: impl Fn(usize) -> Candidate, random: u64) -> P
     }
 }
 
+/// The usable server with the highest score, full or not: for requests that only one server is right for.
+pub fn pick_best(servers: usize, view: impl Fn(usize) -> Candidate, score: impl Fn(usize) -> u64) -> Pick {
+    let best = (0..servers).filter(|index| view(*index).is_eligible()).max_by_key(|index| score(*index));
+    match best {
+        Some(index) if view(index).has_room() => Pick::Peer(index),
+        Some(_) => Pick::Queue,
+        None => Pick::None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +113,16 @@ mod tests {
         assert!(spread(&[IDLE; 4]).iter().all(|count| (2_300..2_700).contains(count)));
         let [worst, ..] = spread(&[Candidate { outstanding: 9, ..IDLE }, IDLE, IDLE])[..] else { unreachable!() };
         assert_eq!(worst, 0);
+    }
+
+    #[test]
+    fn the_best_server_is_waited_for_and_replaced_only_when_it_is_down() {
+        let best = |list: &[Candidate]| pick_best(list.len(), |index| list[index], |index| [1, 3, 2][index]);
+        let (full, down) = (Candidate { outstanding: 10, ..IDLE }, Candidate { is_usable: false, ..IDLE });
+        assert_eq!(best(&[IDLE, IDLE, IDLE]), Pick::Peer(1));
+        assert_eq!(best(&[IDLE, full, IDLE]), Pick::Queue);
+        assert_eq!(best(&[IDLE, down, IDLE]), Pick::Peer(2));
+        assert_eq!(best(&[down, down, down]), Pick::None);
     }
 
     #[test]

@@ -3,12 +3,15 @@
 //!
 //! Everything is appended straight to the outgoing buffer; the received head is copied once.
 
+mod protection;
+
 use crate::config::settings::Trust;
 use crate::proto::http1::authority::Authority;
 use crate::proto::http1::bytes::{list, trim_ows};
 use crate::proto::http1::emit;
 use crate::proto::http1::exchange::{Framing, Persistence, Reply};
 use crate::proto::http1::{FieldLine, Name, RequestHead, ResponseHead};
+use protection::Protection;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 
@@ -124,6 +127,17 @@ pub struct Onward<'a> {
     pub forwards_expect: bool,
     /// For HTTP/1.0 requests without Host.
     pub default_host: &'a [u8],
+    /// Another target than the one received.
+    pub rewrite: Option<Rewrite<'a>>,
+}
+
+/// What a route changes of the target, and tells the upstream about it.
+#[derive(Debug, Clone, Copy)]
+pub struct Rewrite<'a> {
+    /// Two parts, one behind the other.
+    pub target: (&'a [u8], &'a [u8]),
+    /// Stands behind the name in X-Forwarded-Host.
+    pub host_suffix: &'a [u8],
 }
 
 /// Fields that did not go on, for counters.
@@ -157,7 +171,8 @@ pub fn write_request(
     let host = head.host().unwrap_or(onward.default_host);
     // Fields added here are shorter than this; one growth at most.
     out.reserve(head.byte_count() + 2 * host.len() + onward.request_id.len() + 384);
-    emit::request_line(out, head.method_bytes(), head.target());
+    let (first, rest) = onward.rewrite.map_or((&b""[..], head.target()), |rewrite| rewrite.target);
+    emit::request_line(out, head.method_bytes(), first, rest);
     emit::field(out, b"Host", host);
     let mut dropped = Dropped::default();
     for line in head.fields() {
@@ -182,7 +197,8 @@ pub fn write_request(
             _ => copy(out, &line),
         }
     }
-    write_forwarded(out, head, origin, client, host);
+    let host_suffix = onward.rewrite.map_or(&b""[..], |rewrite| rewrite.host_suffix);
+    write_forwarded(out, head, origin, client, host, host_suffix);
     emit::field(out, b"X-Request-Id", onward.request_id);
     out.extend_from_slice(b"Via: 1.1 lyre\r\n");
     if head.is_websocket_upgrade() {
@@ -207,6 +223,8 @@ pub struct Backward<'a> {
     pub date: &'a [u8],
     /// Replaces Strict-Transport-Security, on https only.
     pub hsts: Option<&'a [u8]>,
+    /// Nextcloud's set-up check looks at this response: each of the [`protection`] fields once.
+    pub is_protected: bool,
 }
 
 /// Appends the head of a final response as the client gets it.
@@ -214,6 +232,7 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead<'_>, backward: &Bac
     out.reserve(head.byte_count() + 256);
     emit::status_line(out, head.status(), head.reason());
     let mut has_date = false;
+    let mut protection = Protection::default();
     for line in head.fields() {
         match line.name() {
             Name::Date => {
@@ -221,11 +240,15 @@ pub fn write_response(out: &mut Vec<u8>, head: &ResponseHead<'_>, backward: &Bac
                 copy(out, &line);
             }
             Name::StrictTransportSecurity if backward.hsts.is_some() => {}
+            Name::Other if backward.is_protected && protection.has_again(line.name_bytes()) => {}
             _ => copy_end_to_end(out, &line),
         }
     }
     if !has_date {
         emit::field(out, b"Date", backward.date);
+    }
+    if backward.is_protected {
+        protection.write_missing(out);
     }
     if let Some(hsts) = backward.hsts {
         emit::field(out, b"Strict-Transport-Security", hsts);
@@ -299,7 +322,14 @@ fn write_framing(out: &mut Vec<u8>, framing: Framing) {
 
 /// X-Forwarded-For is the chain from the client to our peer; plain addresses, because one element with a port makes
 /// notify_push discard the list. The others are single values: Nextcloud reads the first element.
-fn write_forwarded(out: &mut Vec<u8>, head: &RequestHead<'_>, origin: &Origin, client: &Client, host: &[u8]) {
+fn write_forwarded(
+    out: &mut Vec<u8>,
+    head: &RequestHead<'_>,
+    origin: &Origin,
+    client: &Client,
+    host: &[u8],
+    host_suffix: &[u8],
+) {
     out.extend_from_slice(b"X-Forwarded-For: ");
     if client.is_named {
         out.extend_from_slice(AddressText::new(client.address).as_bytes());
@@ -321,6 +351,7 @@ fn write_forwarded(out: &mut Vec<u8>, head: &RequestHead<'_>, origin: &Origin, c
     if !host.is_empty() {
         out.extend_from_slice(b"\r\nX-Forwarded-Host: ");
         out.extend_from_slice(host);
+        out.extend_from_slice(host_suffix);
     }
     out.extend_from_slice(b"\r\nX-Forwarded-Port: ");
     emit::decimal(out, u64::from(told.port));

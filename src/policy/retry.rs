@@ -19,6 +19,9 @@ pub enum Failure {
     NoResponse,
     /// The upstream stays silent: it may be working on the request.
     Timeout,
+    /// A web server answered for a PHP that it could not reach or wait for (502, 503, 504), without saying when to come
+    /// back.
+    Unavailable,
     /// At least one response byte came.
     ResponseBegun,
 }
@@ -63,11 +66,18 @@ pub fn retry(attempt: &Attempt<'_>) -> Retry {
     let again = if attempt.is_reused { Retry::SameFresh } else { Retry::Other };
     let is_spent = !attempt.is_reused && attempt.attempts >= ATTEMPTS_MAX;
     match attempt.failure {
+        Failure::Unavailable if may_pass_on(attempt.method, attempt.attempts.saturating_sub(1)) => Retry::Other,
         _ if is_spent => Retry::No,
         Failure::NothingSent => again,
         Failure::NoResponse if is_repeatable(attempt.method, attempt.path) => again,
-        Failure::NoResponse | Failure::Timeout | Failure::ResponseBegun => Retry::No,
+        Failure::NoResponse | Failure::Timeout | Failure::Unavailable | Failure::ResponseBegun => Retry::No,
     }
+}
+
+/// Whether another server may be asked instead of passing on that this one is unavailable, after `attempts` before it.
+/// Narrower than [`is_repeatable`]: the request was answered, if by a stand-in.
+pub fn may_pass_on(method: Method, attempts: u8) -> bool {
+    matches!(method, Method::Get | Method::Head | Method::Propfind) && attempts + 1 < ATTEMPTS_MAX
 }
 
 /// Sending it twice leaves the server as sending it once would, and is answered alike.
@@ -119,6 +129,10 @@ impl Budget {
 
     pub fn request(&mut self) {
         self.credit = (self.credit + Budget::EARNED).min(Budget::CREDIT_MAX);
+    }
+
+    pub fn has_one(&self) -> bool {
+        self.credit >= Budget::PRICE
     }
 
     /// Takes one retry if there is one.
@@ -196,6 +210,19 @@ mod tests {
                     assert_eq!(retry(&attempt(method, failure, is_reused)), Retry::No);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn an_unavailable_server_is_passed_over_once_and_for_reads_only() {
+        for method in METHODS {
+            let is_read = [Method::Get, Method::Head, Method::Propfind].contains(&method);
+            let first = Attempt { attempts: 1, ..attempt(method, Failure::Unavailable, false) };
+            let expected = if is_read { Retry::Other } else { Retry::No };
+            assert_eq!(retry(&first), expected, "{method:?}");
+            // What is kept open has nothing to do with it.
+            assert_eq!(retry(&Attempt { is_reused: true, ..first }), expected, "{method:?}");
+            assert_eq!(retry(&Attempt { attempts: ATTEMPTS_MAX, ..first }), Retry::No, "{method:?}");
         }
     }
 

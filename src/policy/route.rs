@@ -1,7 +1,7 @@
 //! (host, path) to route. Matching looks at the raw path, so that what decides is what the upstream reads too; only
 //! rules about places (later: access rules) use the normalised copy.
 
-use crate::config::settings::Route;
+use crate::config::settings::{Prefix, Route};
 
 /// Index of the first route whose host and path match. `host` as in the Host field, port and case ignored.
 ///
@@ -10,6 +10,25 @@ use crate::config::settings::Route;
 pub fn route(routes: &[Route], host: Option<&[u8]>, path: &[u8]) -> Option<usize> {
     let host = host.map(without_port).unwrap_or_default();
     routes.iter().position(|route| has_prefix(path, route.path.as_bytes()) && names_host(&route.hosts, host))
+}
+
+/// The target as the route's servers get it: all of it, or what stands behind the route's path, beginning with `/`.
+/// Two parts to be written one after the other.
+pub fn target<'t>(route: &Route, target: &'t [u8]) -> (&'static [u8], &'t [u8]) {
+    if route.prefix == Prefix::Kept {
+        return (b"", target);
+    }
+    let rest = target.get(bare(&route.path).len()..).unwrap_or_default();
+    (if rest.starts_with(b"/") { b"" } else { b"/" }, rest)
+}
+
+/// What a [`Prefix::Hosted`] route says behind the host: its path without the final slash.
+pub fn hosted(route: &Route) -> &[u8] {
+    if route.prefix == Prefix::Hosted { bare(&route.path).as_bytes() } else { b"" }
+}
+
+fn bare(path: &str) -> &str {
+    path.strip_suffix('/').unwrap_or(path)
 }
 
 fn names_host(hosts: &[String], host: &[u8]) -> bool {
@@ -152,6 +171,7 @@ mod tests {
             hosts: hosts.iter().map(|host| host.to_string()).collect(),
             path: path.to_string(),
             pool,
+            prefix: Prefix::Kept,
         };
         vec![
             route(&["cloud.example.com"], "/push/", 1),
@@ -186,8 +206,26 @@ mod tests {
     }
 
     #[test]
+    fn a_stripped_prefix_leaves_the_rest_byte_for_byte() {
+        let of = |prefix| Route { hosts: vec![], path: "/talk/".into(), pool: 0, prefix };
+        for (given, left) in [
+            ("/talk/spreed?a=%2F", "/spreed?a=%2F"),
+            ("/talk/%2e%2E//x", "/%2e%2E//x"),
+            ("/talk/", "/"),
+            ("/talk", "/"),
+            ("/talk?x=1", "/?x=1"),
+        ] {
+            let (first, rest) = target(&of(Prefix::Stripped), given.as_bytes());
+            assert_eq!([first, rest].concat(), left.as_bytes(), "{given}");
+            assert_eq!(target(&of(Prefix::Kept), given.as_bytes()), (&b""[..], given.as_bytes()));
+        }
+        assert_eq!(hosted(&of(Prefix::Hosted)), b"/talk");
+        assert!(hosted(&of(Prefix::Stripped)).is_empty());
+    }
+
+    #[test]
     fn a_route_without_hosts_takes_any_host_and_none() {
-        let any = [Route { hosts: vec![], path: "/".into(), pool: 0 }];
+        let any = [Route { hosts: vec![], path: "/".into(), pool: 0, prefix: Prefix::Kept }];
         assert_eq!(route(&any, Some(b"x"), b"/a"), Some(0));
         assert_eq!(route(&any, None, b"*"), Some(0));
     }

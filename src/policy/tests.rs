@@ -282,7 +282,13 @@ impl Client {
         let origin = Origin::new(([203, 0, 113, 9], 50_000).into(), Scheme::Http, 80, &trust);
         let client = origin.client(&head, &trust);
         let framing = Framing::of_request(head.body());
-        let onward = Onward { framing, request_id: b"id", forwards_expect: true, default_host: b"default.example" };
+        let onward = Onward {
+            framing,
+            request_id: b"id",
+            forwards_expect: true,
+            default_host: b"default.example",
+            rewrite: None,
+        };
         let mut forwarded = Vec::new();
         headers::write_request(&mut forwarded, &head, &origin, &client, &onward);
         values(&forwarded, "host");

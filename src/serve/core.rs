@@ -63,8 +63,23 @@ pub struct View {
 pub struct PoolView {
     pub shared: Arc<Pool>,
     pub servers: Vec<Rc<Upstream>>,
-    pub queue: Rc<Queue>,
+    pub lines: Rc<Lines>,
     pub budget: RefCell<Budget>,
+}
+
+/// Who waits for a pool's servers on this core. Light requests have a line of their own, served first.
+#[derive(Default)]
+pub struct Lines {
+    pub light: Rc<Queue>,
+    pub usual: Rc<Queue>,
+}
+
+impl Lines {
+    /// A place may be free.
+    pub fn wake(&self) {
+        self.light.wake_first();
+        self.usual.wake_first();
+    }
 }
 
 /// One server and this core's idle connections to it. Survives reloads that keep the server.
@@ -101,7 +116,7 @@ impl View {
             PoolView {
                 servers: servers.collect(),
                 // Whoever waits keeps waiting in the same line.
-                queue: old.map_or_else(Rc::default, |old| old.queue.clone()),
+                lines: old.map_or_else(Rc::default, |old| old.lines.clone()),
                 shared: shared.clone(),
                 budget: RefCell::default(),
             }
@@ -290,7 +305,7 @@ impl Core {
         let view = self.view();
         self.sessions.tend(writers, &view.snapshot.services);
         for pool in &view.pools {
-            pool.queue.wake_first();
+            pool.lines.wake();
             for upstream in &pool.servers {
                 upstream.idle.tend(pool.shared.settings.keepalive, counters);
             }

@@ -15,7 +15,7 @@ use crate::serve::body::{Turn, append, receive};
 use crate::serve::connection::{Connection, Next};
 use crate::serve::core::{PoolView, View};
 use crate::serve::downstream::Downstream;
-use crate::serve::plan::{self, Final, Judged};
+use crate::serve::plan::{self, Dress, Final, Judged};
 use crate::serve::record::{Record, field};
 use crate::serve::reply::{Failure, Own};
 use crate::serve::upload::{Side, Upload};
@@ -41,6 +41,10 @@ pub struct Link {
     pub owner: Owner,
     /// The request only asks: the server need not finish when nobody waits for the answer.
     pub is_abandonable: bool,
+    /// Instead of the pool's.
+    pub response_timeout: Option<Duration>,
+    /// Another server may be asked if this one answers that it cannot.
+    pub may_pass_on: bool,
 }
 
 /// How an exchange ends well.
@@ -66,6 +70,14 @@ pub struct Broken {
 }
 
 impl Broken {
+    /// The body can still be had from the spool.
+    pub fn or_from(mut self, again: Option<Upload>) -> Broken {
+        if !self.has_begun {
+            self.upload = self.upload.or(again);
+        }
+        self
+    }
+
     /// Counts towards the server's ejection; a stale connection does not.
     pub fn is_servers_fault(&self, is_reused: bool) -> bool {
         match self.failure {
@@ -90,11 +102,22 @@ pub async fn exchange<D: Downstream>(
     mut state: Exchange,
     record: &mut Record,
 ) -> Result<Finished, Broken> {
-    let Link { stream, slot, owner, is_abandonable } = link;
+    let Link { stream, slot, owner, is_abandonable, response_timeout, may_pass_on } = link;
+    let response_timeout = response_timeout.unwrap_or(pool.shared.settings.response_timeout);
     let mut slot = Some(slot);
     let end = {
         let mut side = Side::Resting(upload);
-        let mut run = Run { client, view, pool, server: &stream, state: &mut state, record, is_abandonable };
+        let mut run = Run {
+            client,
+            view,
+            pool,
+            server: &stream,
+            state: &mut state,
+            record,
+            is_abandonable,
+            response_timeout,
+            may_pass_on,
+        };
         let result = run.converse(&mut side, &mut slot).await;
         run.record.bytes_in = side.bytes();
         match result {
@@ -171,6 +194,8 @@ struct Run<'r, D> {
     record: &'r mut Record,
     /// Nothing is lost if the server's answer is not awaited once the client left.
     is_abandonable: bool,
+    response_timeout: Duration,
+    may_pass_on: bool,
 }
 
 impl<'r, D: Downstream> Run<'r, D> {
@@ -222,15 +247,19 @@ impl<'r, D: Downstream> Run<'r, D> {
     async fn response_head(&mut self, side: &mut Side<'r>) -> Result<(Heard, Bytes), Stop> {
         let mut reader = HeadReader::new();
         let mut held: Option<Bytes> = None;
+        let dress = Dress::of(&self.view.snapshot.settings, &self.pool.shared.settings, self.connection());
         loop {
             let mut bytes = match held.take() {
                 Some(bytes) => bytes,
                 None => self.first_bytes(side).await?,
             };
-            match plan::response(&self.connection().core, self.state, &mut reader, &bytes) {
+            match plan::response(&self.connection().core, self.state, &mut reader, &bytes, dress) {
                 Ok(Judged::Final(head)) => {
                     self.note_answer(head.is_server_error);
                     self.note_login(&head);
+                    if self.may_pass_on && head.is_unavailable {
+                        return Err(Stop::early(Own::Unavailable, retry::Failure::Unavailable));
+                    }
                     bytes.advance(head.consumed);
                     return Ok((Heard::Final(head), bytes));
                 }
@@ -287,7 +316,7 @@ impl<'r, D: Downstream> Run<'r, D> {
     /// The first bytes of a response head, with the upload going on beside the wait.
     async fn first_bytes(&mut self, side: &mut Side<'r>) -> Result<Bytes, Stop> {
         let timer = self.client.timer();
-        let mut deadline = now().after(self.pool.shared.settings.response_timeout);
+        let mut deadline = now().after(self.response_timeout);
         let mut is_watching = false;
         loop {
             let is_waiting_for_continue = self.state.awaits_continue();
@@ -314,7 +343,7 @@ impl<'r, D: Downstream> Run<'r, D> {
                 }
                 // The time for the answer counts from the end of the request.
                 Ok(Err(Elapsed)) if was_running && !side.is_refused() => {
-                    deadline = now().after(self.pool.shared.settings.response_timeout);
+                    deadline = now().after(self.response_timeout);
                 }
                 Ok(Err(Elapsed)) if may_watch && !is_watching => is_watching = true,
                 Ok(Err(Elapsed)) => return Err(Stop::early(Own::ResponseTimeout, retry::Failure::Timeout)),

@@ -2,8 +2,8 @@
 //!
 //! Reading order: [`worker`] (the process: orders in, reports out) -> [`executor`] (one core's life) -> [`connection`]
 //! or [`h2`] -> [`downstream`] (what both give the walk) -> [`request`] (the walk) with its steps [`plan`], [`balance`],
-//! [`exchange`], [`upload`], [`body`], [`tunnel`] -> [`reply`] (every failure's row). State: [`shared`] (all cores),
-//! [`core`] (one). Beside the traffic: [`health`], [`report`]. What is not HTTP: [`tcp`].
+//! [`exchange`], [`upload`], [`spooling`], [`body`], [`tunnel`] -> [`reply`] (every failure's row). State: [`shared`]
+//! (all cores), [`core`] (one). Beside the traffic: [`health`], [`report`]. What is not HTTP: [`tcp`].
 
 pub mod abuse;
 pub mod balance;
@@ -28,6 +28,7 @@ pub mod report;
 pub mod request;
 pub mod shared;
 pub mod sleepers;
+pub mod spooling;
 pub mod stamp;
 pub mod tcp;
 pub mod tunnel;

@@ -1,17 +1,18 @@
 //! The synchronous steps of the walk: received head in, owned outgoing head out. Parsed heads are views into a receive
 //! buffer and an index of 1 KiB; neither lives across an await.
 
-use crate::config::settings::{self, ListenerKind};
+use crate::config::settings::{self, Balance, ListenerKind, PoolKind, Prefix};
 use crate::net::pool;
-use crate::policy::headers::{self, Backward, Onward};
-use crate::policy::login;
-use crate::policy::route;
+use crate::policy::headers::{self, Backward, Onward, Rewrite};
+use crate::policy::nextcloud::{self, Place};
+use crate::policy::{document, login, route};
 use crate::proto::http1::exchange::{Exchange, ExchangeFault, Framing, Reply, Step};
 use crate::proto::http1::response::unfold;
 use crate::proto::http1::{
     BodyLength, HeadReader, Limits, Method, Name, Parsed, RequestHead, ResponseError, ResponseHead, TargetForm,
 };
 use crate::serve::abuse::Refusal;
+use crate::serve::balance::Wish;
 use crate::serve::connection::Connection;
 use crate::serve::core::{Core, RequestId, View};
 use crate::serve::record::RequestText;
@@ -33,6 +34,13 @@ pub struct Forward {
     pub body: BodyLength,
     pub text: RequestText,
     pub client: IpAddr,
+    pub wish: Wish,
+    /// Instead of the pool's.
+    pub response_timeout: Option<Duration>,
+    /// A WebSocket is asked for.
+    pub is_upgrade: bool,
+    /// The body has no length and its server must be told one: `text` has no framing field yet.
+    pub needs_length: bool,
 }
 
 pub struct Local {
@@ -44,8 +52,10 @@ pub struct Local {
 }
 
 pub enum LocalKind {
-    /// 308 to this place.
-    Redirect(Vec<u8>),
+    Redirect {
+        status: u16,
+        location: Vec<u8>,
+    },
     /// `OPTIONS *`: 204.
     Options,
     /// Kept out; how long still, if there is an end.
@@ -82,46 +92,91 @@ fn plan(connection: &Connection, view: &View, head: &RequestHead<'_>, id: &Reque
     if let Some(refusal) = core.shared.abuse.check(settings, client.address, credential) {
         return Ok(Plan::Local(refused(refusal, client.address, head, may_keep)));
     }
-    if connection.kind == ListenerKind::RedirectToHttps || head.target_form() == TargetForm::Asterisk {
-        return Ok(Plan::Local(local(client.address, head, may_keep)));
+    if head.target_form() == TargetForm::Asterisk {
+        return Ok(Plan::Local(local(client.address, head, may_keep, LocalKind::Options)));
+    }
+    if connection.kind == ListenerKind::RedirectToHttps {
+        return Ok(Plan::Local(local(client.address, head, may_keep, to_https(head))));
     }
     route::check_depth(head.path()).map_err(|_| Own::AboveRoot)?;
     if headers::is_loop(head) {
         return Err(Own::Loop.into());
     }
     let route = route::route(&settings.routes, head.host(), head.path()).and_then(|index| settings.routes.get(index));
-    let pool = route.ok_or(Own::NoRoute)?.pool;
+    let route = route.ok_or(Own::NoRoute)?;
+    let pool = settings.pools.get(route.pool).ok_or(Own::NoRoute)?;
+    let is_nextcloud = pool.kind == PoolKind::Nextcloud;
+    let place = if is_nextcloud { place(head)? } else { Place::Usual };
+    if let Some(kind) = answered_here(place, head) {
+        return Ok(Plan::Local(local(client.address, head, may_keep, kind)));
+    }
+    // PHP takes a body without a length for an empty one, and says that all went well.
+    let needs_length = is_nextcloud && head.body() == BodyLength::Chunked;
     let onward = Onward {
-        framing: Framing::of_request(head.body()),
+        framing: if needs_length { Framing::None } else { Framing::of_request(head.body()) },
         request_id: connection.origin.request_id(head, id.as_str().as_bytes()),
-        forwards_expect: true,
+        forwards_expect: !needs_length,
         default_host: b"",
+        rewrite: (route.prefix != Prefix::Kept)
+            .then(|| Rewrite { target: route::target(route, head.target()), host_suffix: route::hosted(route) }),
     };
+    let document = (pool.balance == Balance::Document).then(|| document::key(head.target())).flatten();
     let mut text = text(head);
+    if let Some(Rewrite { target: (first, rest), .. }) = onward.rewrite {
+        text.target_bytes = first.len() + rest.len();
+    }
     let dropped = headers::write_request(&mut text.head, head, &connection.origin, &client, &onward);
     core.counters().fields_dropped.add(u64::from(dropped.unusual));
     Ok(Plan::Forward(Forward {
-        pool,
+        pool: route.pool,
         exchange,
         method: head.method(),
         body: head.body(),
         text,
         client: client.address,
+        wish: Wish { is_light: matches!(place, Place::Light | Place::Pulse), document },
+        response_timeout: (place == Place::Pulse).then_some(nextcloud::PULSE_TIMEOUT),
+        is_upgrade: head.is_websocket_upgrade(),
+        needs_length,
     }))
 }
 
-fn local(client: IpAddr, head: &RequestHead<'_>, may_keep: bool) -> Local {
-    let kind = if head.target_form() == TargetForm::Asterisk {
-        LocalKind::Options
+/// What a path of the web servers is; some are not for clients at all.
+fn place(head: &RequestHead<'_>) -> Result<Place, Own> {
+    let path = head.path();
+    let place = if nextcloud::needs_normal(path) {
+        let mut normal = pool::vector();
+        let is_normal = route::normalize(path, &mut normal);
+        let place = nextcloud::place(path, is_normal.is_ok().then_some(&*normal));
+        pool::recycle(normal);
+        place
     } else {
-        let host = head.host().unwrap_or_default();
-        let name = crate::proto::http1::authority::Authority::parse(host).map_or(host, |authority| authority.host);
-        let mut location = Vec::with_capacity(8 + name.len() + head.target().len());
-        location.extend_from_slice(b"https://");
-        location.extend_from_slice(name);
-        location.extend_from_slice(head.target());
-        LocalKind::Redirect(location)
+        nextcloud::place(path, None)
     };
+    match place {
+        Place::Hidden => Err(Own::Hidden),
+        Place::ExApp => Err(Own::NoGateway),
+        place => Ok(place),
+    }
+}
+
+fn answered_here(place: Place, head: &RequestHead<'_>) -> Option<LocalKind> {
+    let location = match place {
+        Place::DavRoot => nextcloud::DAV_ROOT.to_vec(),
+        Place::WellKnown => [nextcloud::WELL_KNOWN_BASE, head.target()].concat(),
+        Place::Usual | Place::Light | Place::Pulse | Place::Hidden | Place::ExApp => return None,
+    };
+    Some(LocalKind::Redirect { status: 301, location })
+}
+
+fn to_https(head: &RequestHead<'_>) -> LocalKind {
+    let host = head.host().unwrap_or_default();
+    let name = crate::proto::http1::authority::Authority::parse(host).map_or(host, |authority| authority.host);
+    let location = [b"https://", name, head.target()].concat();
+    LocalKind::Redirect { status: 308, location }
+}
+
+fn local(client: IpAddr, head: &RequestHead<'_>, may_keep: bool, kind: LocalKind) -> Local {
     Local { kind, text: short_text(head), client, keeps: keeps(head, may_keep) }
 }
 
@@ -178,6 +233,25 @@ pub struct Final {
     pub consumed: usize,
     /// A server error that is not Nextcloud's own maintenance answer.
     pub is_server_error: bool,
+    /// 502, 503 or 504 without a word on when or why.
+    pub is_unavailable: bool,
+}
+
+/// Fields that the responses of a pool get.
+#[derive(Clone, Copy, Default)]
+pub struct Dress<'a> {
+    pub hsts: Option<&'a [u8]>,
+    pub is_protected: bool,
+}
+
+impl<'a> Dress<'a> {
+    pub fn of(settings: &'a settings::Settings, pool: &settings::Pool, connection: &Connection) -> Dress<'a> {
+        if pool.kind != PoolKind::Nextcloud {
+            return Dress::default();
+        }
+        let is_https = connection.origin.scheme == headers::Scheme::Https;
+        Dress { hsts: settings.hsts.as_deref().filter(|_| is_https).map(str::as_bytes), is_protected: true }
+    }
 }
 
 /// Looks for a response head in `bytes`.
@@ -186,17 +260,18 @@ pub fn response(
     exchange: &mut Exchange,
     reader: &mut HeadReader,
     bytes: &[u8],
+    dress: Dress<'_>,
 ) -> Result<Judged, Failure> {
     let mut fields = core.fields.borrow_mut();
     match reader.response(bytes, &mut fields, &Limits::default()) {
         Ok(Parsed::NeedMore) => Ok(Judged::NeedMore),
-        Ok(Parsed::Done { head, consumed }) => judge(core, exchange, &head, consumed),
+        Ok(Parsed::Done { head, consumed }) => judge(core, exchange, &head, consumed, dress),
         Err(ResponseError::ObsFold) => {
             let mut straight = bytes.to_vec();
             unfold(&mut straight);
             match HeadReader::new().response(&straight, &mut fields, &Limits::default()) {
                 Ok(Parsed::NeedMore) => Ok(Judged::NeedMore),
-                Ok(Parsed::Done { head, consumed }) => judge(core, exchange, &head, consumed),
+                Ok(Parsed::Done { head, consumed }) => judge(core, exchange, &head, consumed, dress),
                 Err(error) => Err(Failure::Response(error)),
             }
         }
@@ -204,7 +279,13 @@ pub fn response(
     }
 }
 
-fn judge(core: &Core, exchange: &mut Exchange, head: &ResponseHead<'_>, consumed: usize) -> Result<Judged, Failure> {
+fn judge(
+    core: &Core,
+    exchange: &mut Exchange,
+    head: &ResponseHead<'_>,
+    consumed: usize,
+    dress: Dress<'_>,
+) -> Result<Judged, Failure> {
     match exchange.response_head(head).map_err(fault)? {
         Step::Interim { relay } => {
             let out = relay.then(|| {
@@ -222,10 +303,16 @@ fn judge(core: &Core, exchange: &mut Exchange, head: &ResponseHead<'_>, consumed
         Step::Final(reply) => {
             let mut out = pool::vector();
             let date = core.date.bytes();
-            headers::write_response(&mut out, head, &Backward { reply, date: &date, hsts: None });
+            headers::write_response(
+                &mut out,
+                head,
+                &Backward { reply, date: &date, hsts: dress.hsts, is_protected: dress.is_protected },
+            );
             let status = head.status();
             let is_server_error = status >= 500 && head.value(Name::MaintenanceMode).is_none();
-            Ok(Judged::Final(Final { status, reply, out, consumed, is_server_error }))
+            let is_unavailable =
+                is_server_error && matches!(status, 502..=504) && head.value(Name::RetryAfter).is_none();
+            Ok(Judged::Final(Final { status, reply, out, consumed, is_server_error, is_unavailable }))
         }
     }
 }

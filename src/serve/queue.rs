@@ -1,13 +1,11 @@
 //! The line of a core's requests that wait for a free place at some server of a pool. First come, first served.
+//! How many may wait is counted over all cores (`shared::Crowd`).
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
-
-/// A core's line a pool. At a thousand waiting requests the wait is hopeless: better an honest 503 at once.
-pub const WAITING_MAX: usize = 1024;
 
 #[derive(Default)]
 pub struct Queue {
@@ -21,29 +19,18 @@ struct Ticket {
     waker: Option<Waker>,
 }
 
-/// The line is full.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Full;
-
 impl Queue {
     pub fn is_empty(&self) -> bool {
         self.line.borrow().is_empty()
     }
 
-    pub fn len(&self) -> usize {
-        self.line.borrow().len()
-    }
-
     /// Waits at the end of the line until `try_enter`, called only for the first in line, gives something.
-    pub async fn wait<T>(self: &Rc<Self>, mut try_enter: impl FnMut() -> Option<T>) -> Result<T, Full> {
-        if self.len() >= WAITING_MAX {
-            return Err(Full);
-        }
+    pub async fn wait<T>(self: &Rc<Self>, mut try_enter: impl FnMut() -> Option<T>) -> T {
         let number = self.next_number.get();
         self.next_number.set(number + 1);
         self.line.borrow_mut().push_back(Ticket { number, waker: None });
         let _place = Place { queue: self, number };
-        let got = poll_fn(|cx| {
+        poll_fn(|cx| {
             let is_first = self.line.borrow().front().is_some_and(|first| first.number == number);
             if is_first && let Some(got) = try_enter() {
                 return Poll::Ready(got);
@@ -53,8 +40,8 @@ impl Queue {
                 ticket.waker = Some(cx.waker().clone());
             }
             Poll::Pending
-        });
-        Ok(got.await)
+        })
+        .await
     }
 
     /// A place may be free: the first in line looks again.
@@ -100,18 +87,7 @@ mod tests {
             // There is a place, but it is not the second one's turn.
             assert!(second.as_mut().poll(&mut cx).is_pending());
         }
-        assert_eq!(second.as_mut().poll(&mut cx), Poll::Ready(Ok(())));
+        assert_eq!(second.as_mut().poll(&mut cx), Poll::Ready(()));
         assert!(queue.is_empty());
-    }
-
-    #[test]
-    fn the_line_is_bounded() {
-        let queue = Rc::new(Queue::default());
-        let mut cx = Context::from_waker(Waker::noop());
-        let mut waiting: Vec<_> = (0..WAITING_MAX).map(|_| Box::pin(queue.wait(|| None::<()>))).collect();
-        for one in &mut waiting {
-            assert!(one.as_mut().poll(&mut cx).is_pending());
-        }
-        assert_eq!(pin!(queue.wait(|| Some(()))).poll(&mut cx), Poll::Ready(Err(Full)));
     }
 }

@@ -52,6 +52,10 @@ pub enum Own {
     AboveRoot,
     /// No route takes this host and path.
     NoRoute,
+    /// A place of the installation that no client has to see.
+    Hidden,
+    /// An ExApp's path, and nothing here speaks to ExApps.
+    NoGateway,
     /// The request passed through this edge before.
     Loop,
     /// The client went away; nothing can be answered.
@@ -63,6 +67,8 @@ pub enum Own {
     /// The server closed or reset the connection before a response head was complete.
     UpstreamClosed,
     ResponseTimeout,
+    /// The server said that it cannot, another was asked, and could not be had.
+    Unavailable,
     /// More interim responses than a request may have.
     TooManyInterims,
     /// The response ended before its announced end; the client sees a cut, never a clean end.
@@ -79,6 +85,12 @@ pub enum Own {
     NoServer,
     QueueFull,
     QueueTimeout,
+    /// WebSockets come faster than the servers behind them can log in.
+    UpgradeRate,
+    /// The disk, or the share of it for bodies without a length, is full.
+    SpoolFull,
+    /// A body without a length could not be written or read back.
+    SpoolBroken,
     /// This core, or this client, has all the connections it may have.
     Overloaded,
     /// The client, or its credential, is kept out after failed logins or by order.
@@ -106,12 +118,14 @@ pub struct Answer {
 }
 
 impl Own {
-    pub const ALL: [Own; 26] = [
+    pub const ALL: [Own; 32] = [
         Own::HeadTimeout,
         Own::BodyTooLarge,
         Own::BodyTimeout,
         Own::AboveRoot,
         Own::NoRoute,
+        Own::Hidden,
+        Own::NoGateway,
         Own::Loop,
         Own::ClientGone,
         Own::ClientStuck,
@@ -119,6 +133,7 @@ impl Own {
         Own::ConnectTimeout,
         Own::UpstreamClosed,
         Own::ResponseTimeout,
+        Own::Unavailable,
         Own::TooManyInterims,
         Own::Truncated,
         Own::UpstreamStuck,
@@ -128,6 +143,9 @@ impl Own {
         Own::NoServer,
         Own::QueueFull,
         Own::QueueTimeout,
+        Own::UpgradeRate,
+        Own::SpoolFull,
+        Own::SpoolBroken,
         Own::Overloaded,
         Own::Banned,
         Own::TooFast,
@@ -145,6 +163,8 @@ impl Own {
             Own::BodyTimeout     => ("body_timeout",     Downstream, Some(408), Level::DEBUG, None,     "The upload made no progress for too long."),
             Own::AboveRoot       => ("above_root",       Downstream, Some(400), Level::DEBUG, None,     "The request could not be understood."),
             Own::NoRoute         => ("no_route",         Downstream, Some(404), Level::DEBUG, None,     "Nothing is served under this name."),
+            Own::Hidden          => ("hidden",           Downstream, Some(404), Level::DEBUG, None,     "There is nothing here."),
+            Own::NoGateway       => ("no_gateway",       Internal,   Some(404), Level::DEBUG, None,     "No gateway for external apps is configured here."),
             Own::Loop            => ("loop",             Internal,   Some(502), Level::ERROR, None,     "The request came back to where it was sent from."),
             Own::ClientGone      => ("client_gone",      Downstream, None,      Level::DEBUG, None,     ""),
             Own::ClientStuck     => ("client_stuck",     Downstream, None,      Level::DEBUG, None,     ""),
@@ -152,6 +172,7 @@ impl Own {
             Own::ConnectTimeout  => ("connect_timeout",  Upstream,   Some(504), Level::WARN,  None,     "The server behind this address did not answer in time."),
             Own::UpstreamClosed  => ("closed",           Upstream,   Some(502), Level::WARN,  None,     "The server behind this address gave up before it answered."),
             Own::ResponseTimeout => ("response_timeout", Upstream,   Some(504), Level::WARN,  None,     "The server behind this address did not answer in time."),
+            Own::Unavailable     => ("unavailable",      Upstream,   Some(502), Level::DEBUG, None,     "The server behind this address cannot answer at the moment."),
             Own::TooManyInterims => ("interims",         Upstream,   Some(502), Level::WARN,  None,     NONSENSE),
             Own::Truncated       => ("truncated",        Upstream,   None,      Level::WARN,  None,     ""),
             Own::UpstreamStuck   => ("stuck",            Upstream,   None,      Level::WARN,  None,     ""),
@@ -161,6 +182,9 @@ impl Own {
             Own::NoServer        => ("no_server",        Upstream,   Some(503), Level::DEBUG, Some(30), "No server is available at the moment. Please try again in a little while."),
             Own::QueueFull       => ("queue_full",       Internal,   Some(503), Level::DEBUG, Some(5),  BUSY),
             Own::QueueTimeout    => ("queue_timeout",    Internal,   Some(503), Level::DEBUG, Some(5),  BUSY),
+            Own::UpgradeRate     => ("upgrade_rate",     Internal,   Some(503), Level::DEBUG, Some(5),  "Too many clients connect at once. Please try again in a moment."),
+            Own::SpoolFull       => ("spool_full",       Internal,   Some(507), Level::WARN,  None,     "There is no room for this upload at the moment."),
+            Own::SpoolBroken     => ("spool_broken",     Internal,   Some(500), Level::ERROR, None,     "Something went wrong inside the proxy."),
             Own::Overloaded      => ("overloaded",       Internal,   Some(503), Level::DEBUG, Some(5),  "Too many connections are open. Please try again in a moment."),
             Own::Banned          => ("banned",           Downstream, Some(429), Level::DEBUG, Some(600), "Too many logins failed from your address. Please try again later."),
             Own::TooFast         => ("too_fast",         Downstream, Some(429), Level::DEBUG, Some(1),  "Too many requests come from your address. Please try again in a moment."),
@@ -289,9 +313,9 @@ pub struct About<'a> {
     pub closes: bool,
 }
 
-/// `308` to the same place on https (RFC 9110 §15.4.9: method and body stay).
-pub fn redirect(out: &mut Vec<u8>, location: &[u8], about: &About<'_>) {
-    status_line(out, 308);
+/// 308 keeps method and body (RFC 9110 §15.4.9); DAV clients know 301 and keep their method too.
+pub fn redirect(out: &mut Vec<u8>, status: u16, location: &[u8], about: &About<'_>) {
+    status_line(out, status);
     field(out, b"date", about.date);
     field(out, b"location", location);
     field(out, b"content-length", b"0");

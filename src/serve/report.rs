@@ -174,6 +174,9 @@ fn write_metrics(out: &mut String, shared: &Shared) -> std::fmt::Result {
             writeln!(out, "{name}{{core=\"{index}\"}} {}", read(core))?;
         }
     }
+    let spooled = shared.spool.as_ref().map_or(0, |spool| spool.used());
+    writeln!(out, "# HELP lyre_spool_bytes Request bodies without a length that wait on disk.")?;
+    writeln!(out, "# TYPE lyre_spool_bytes gauge\nlyre_spool_bytes {spooled}")?;
     writeln!(out, "# HELP lyre_frontend_responses_total Responses by status class.")?;
     writeln!(out, "# TYPE lyre_frontend_responses_total counter")?;
     for (class, label) in ["none", "1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().enumerate() {

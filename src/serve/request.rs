@@ -22,6 +22,7 @@ use crate::serve::introduction;
 use crate::serve::plan::{self, Forward, Local, LocalKind, Plan};
 use crate::serve::record::Record;
 use crate::serve::reply::{self, About, Answer, Failure, Own, body::Audience};
+use crate::serve::spooling::gather;
 use crate::serve::tunnel::Tunnel;
 use crate::serve::upload::Upload;
 use std::future::poll_fn;
@@ -167,9 +168,9 @@ async fn answer<D: Downstream>(
     let about = About { request_id: "", date: &date, head_only: false, closes: !local.keeps };
     let mut out = pool::vector();
     match &local.kind {
-        LocalKind::Redirect(location) => {
-            record.status = 308;
-            reply::redirect(&mut out, location, &about);
+        LocalKind::Redirect { status, location } => {
+            record.status = *status;
+            reply::redirect(&mut out, *status, location, &about);
         }
         LocalKind::Options => {
             record.status = 204;
@@ -237,7 +238,8 @@ async fn send_on<D: Downstream>(
 ) -> Result<Finished, Fault> {
     let connection = down.connection();
     let core = &connection.core;
-    let Forward { pool, exchange: state, method, body, text, client } = forward;
+    let Forward { pool, exchange: state, method, body, text, client, wish, response_timeout, is_upgrade, needs_length } =
+        forward;
     let mut state = if D::IS_STREAM { state.over_stream() } else { state };
     record.client = client;
     record.request = text;
@@ -247,10 +249,19 @@ async fn send_on<D: Downstream>(
     if upload.has_begun() {
         state.continued();
     }
+    if is_upgrade {
+        balance::admit_upgrade(pool, down.timer()).await?;
+    }
     let mut head = std::mem::take(&mut record.request.head);
-    let primed = upload.prime(&mut head);
+    let primed = match needs_length {
+        true if !balance::has_server(pool) => Err(Own::NoServer.into()),
+        // Rare, so it does not make every request's future larger.
+        true => Box::pin(gather(down, view, upload, &mut head, &mut state)).await,
+        false => upload.prime(&mut head).map(|()| upload),
+    };
     record.request.head = head;
-    primed?;
+    upload = primed?;
+    record.bytes_in = upload.bytes;
     if upload.is_done() {
         state.request_done();
     }
@@ -259,7 +270,7 @@ async fn send_on<D: Downstream>(
     let mut last_failure: Option<Failure> = None;
     loop {
         record.tries = record.tries.saturating_add(1);
-        let (slot, queued) = match balance::acquire(core, pool, excluded, down.timer()).await {
+        let (slot, queued) = match balance::acquire(core, pool, excluded, wish, down.timer()).await {
             Ok(entered) => entered,
             // After a failed attempt the first failure tells more than "nobody else is there".
             Err(own) => return Err(last_failure.unwrap_or(own.into()).into()),
@@ -269,6 +280,9 @@ async fn send_on<D: Downstream>(
         let index = slot.index;
         let is_safe = retry::is_repeatable(method, record.request.path());
         let owner = pool.shared.settings.send_proxy.map(|_| client);
+        let may_pass_on = retry::may_pass_on(method, attempts)
+            && pool.budget.borrow().has_one()
+            && balance::has_other_server(core, pool, index);
         let pooled = if needs_fresh { None } else { take_pooled(connection, pool, &slot, owner, is_safe) };
         let is_reused = pooled.is_some();
         let broken = match pooled {
@@ -277,10 +291,11 @@ async fn send_on<D: Downstream>(
         };
         let broken = match broken {
             Ok(stream) => {
-                let link = Link { stream, slot, owner, is_abandonable: is_safe };
+                let link = Link { stream, slot, owner, is_abandonable: is_safe, response_timeout, may_pass_on };
+                let again = upload.again();
                 match exchange(down, view, pool, link, upload, state.clone(), record).await {
                     Ok(finished) => return Ok(finished),
-                    Err(broken) => broken,
+                    Err(broken) => broken.or_from(again),
                 }
             }
             Err(failure) => {
@@ -288,7 +303,7 @@ async fn send_on<D: Downstream>(
                 Broken { failure, kind: retry::Failure::NothingSent, has_begun: false, upload: Some(upload) }
             }
         };
-        if !is_reused {
+        if !is_reused || broken.kind == retry::Failure::Unavailable {
             attempts += 1;
         }
         if broken.is_servers_fault(is_reused)
@@ -366,7 +381,7 @@ async fn refuse<D: Downstream>(client: &D, mut record: Record, fault: Fault) -> 
     };
     record.status = status;
     let request = &record.request;
-    let audience = Audience::of(request.method(), request.path(), request.field(b"accept"));
+    let audience = Audience::of(request.method(), request.target(), request.field(b"accept"));
     let date = core.date.bytes();
     let head_only = request.method() == b"HEAD";
     let id = record.id;

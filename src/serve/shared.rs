@@ -1,7 +1,9 @@
 //! What the executors of one worker share: immutable snapshots swapped as a whole, and atomics with one writer each.
 
 use crate::config::settings::{self, Settings};
+use crate::net::spool::Spool;
 use crate::net::tls::{Certificate, ConfigError, Names, server_config, ticketer};
+use crate::policy::admission::{Rate, Verdict};
 use crate::serve::abuse::Abuse;
 use crate::serve::page::SharedPage;
 use crate::serve::pairing::Pairing;
@@ -11,6 +13,7 @@ use rustls::server::ProducesTickets;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 /// One per worker process.
 pub struct Shared {
@@ -26,6 +29,8 @@ pub struct Shared {
     pub abuse: Abuse,
     /// Set once after the start if there is another node.
     pairing: OnceLock<Pairing>,
+    /// Absent if its threads could not be started.
+    pub spool: Option<Spool>,
 }
 
 /// What the worker is told to do with its connections.
@@ -43,6 +48,7 @@ pub enum Phase {
 
 impl Shared {
     pub fn new(page: Arc<SharedPage>, cores: usize, snapshot: Arc<Snapshot>) -> Shared {
+        let directory = snapshot.settings.spool.directory.clone();
         Shared {
             page,
             counters: (0..cores).map(|_| CoreCounters::default()).collect(),
@@ -53,6 +59,7 @@ impl Shared {
             writers: AtomicU64::new(0),
             abuse: Abuse::default(),
             pairing: OnceLock::new(),
+            spool: Spool::start(directory).inspect_err(|error| tracing::error!(%error, "no spool")).ok(),
         }
     }
 
@@ -158,7 +165,9 @@ impl Snapshot {
                 .servers
                 .iter()
                 .map(|server| known(pool, server).unwrap_or_else(|| Arc::new(Server::new(&pool.name, server, cores))));
-            Arc::new(Pool { servers: servers.collect(), settings: pool.clone() })
+            let before = old.and_then(|old| old.pools.iter().find(|old| old.settings.name == pool.name));
+            let crowd = before.map_or_else(Arc::default, |old| old.crowd.clone());
+            Arc::new(Pool { servers: servers.collect(), settings: pool.clone(), crowd })
         });
         let pools: Vec<_> = pools.collect();
         let services = settings.services.iter().map(|service| {
@@ -185,6 +194,61 @@ fn certificate(from: &settings::Certificate) -> Certificate {
 pub struct Pool {
     pub settings: settings::Pool,
     pub servers: Vec<Arc<Server>>,
+    pub crowd: Arc<Crowd>,
+}
+
+/// WebSockets that may come at once, in seconds' worth of the pool's rate.
+const UPGRADE_BURST: Duration = Duration::from_secs(2);
+
+impl Pool {
+    pub fn upgrade_rate(&self) -> Rate {
+        Rate::new(self.settings.upgrades_per_second, UPGRADE_BURST)
+    }
+}
+
+/// Who asks for a pool's servers, over all cores. Survives reloads.
+#[derive(Default)]
+pub struct Crowd {
+    /// Requests that wait for a server.
+    waiting: AtomicU32,
+    /// The bucket of WebSockets (`policy::admission`).
+    upgrades_full_at_ns: AtomicU64,
+}
+
+impl Crowd {
+    /// Joins those that wait, unless there are `max`. Leave it again.
+    pub fn join(&self, max: u32) -> bool {
+        let join = |waiting: u32| (waiting < max).then_some(waiting + 1);
+        self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, join).is_ok()
+    }
+
+    pub fn leave(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How long a WebSocket that comes now has to wait; `None` if that is longer than `patience`.
+    pub fn upgrade(&self, rate: &Rate, now_ns: u64, patience: Duration) -> Option<Duration> {
+        let mut waits = None;
+        let _ = self.upgrades_full_at_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at_ns| {
+            match rate.event(full_at_ns, now_ns, patience) {
+                Verdict::Admitted { full_at_ns, wait } => {
+                    waits = Some(wait);
+                    Some(full_at_ns)
+                }
+                Verdict::Refused => {
+                    waits = None;
+                    None
+                }
+            }
+        });
+        waits
+    }
+
+    /// This node took over: the clients of the other one are about to come all at once.
+    pub fn brace(&self, rate: &Rate, now_ns: u64) {
+        let halve = |full_at_ns| Some(rate.halved(full_at_ns, now_ns));
+        let _ = self.upgrades_full_at_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, halve);
+    }
 }
 
 /// One server as all cores see it. Survives reloads that keep its name, address and pool.
@@ -273,6 +337,31 @@ mod tests {
         server.leave(1);
         assert!(server.enter(0, 2));
         assert_eq!(server.outstanding(), 2);
+    }
+
+    #[test]
+    fn a_crowd_has_its_limit_whoever_joins() {
+        let crowd = Crowd::default();
+        assert!(crowd.join(2) && crowd.join(2) && !crowd.join(2));
+        crowd.leave();
+        assert!(crowd.join(2) && !crowd.join(0));
+    }
+
+    #[test]
+    fn cores_that_race_for_upgrades_get_no_more_than_there_are() {
+        let (crowd, rate, admitted) = (Crowd::default(), Rate::new(10, Duration::from_secs(2)), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..1_000 {
+                        if crowd.upgrade(&rate, 1 << 40, Duration::ZERO).is_some() {
+                            admitted.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(admitted.into_inner(), 20);
     }
 
     #[test]

@@ -2,12 +2,14 @@
 
 use crate::net::clock::Timer;
 use crate::net::pool;
+use crate::net::spool::Spooled;
 use crate::net::stream::{Bytes, Stream};
 use crate::proto::http1::exchange::Framing;
 use crate::proto::http1::{BodyLength, BodyReader, emit};
 use crate::serve::body::{Turn, append, receive};
 use crate::serve::downstream::Downstream;
 use crate::serve::reply::{Failure, Own};
+use crate::serve::spooling::soon;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -17,6 +19,12 @@ use std::time::Duration;
 /// Body bytes that may travel with the head in one send, and so can be sent again.
 const PRIMED_BYTES_MAX: usize = 16 * 1024;
 
+/// Bytes read back from the spool at a time; twice as many are in memory.
+const READ_BYTES: usize = 256 * 1024;
+
+/// Bytes taken at a time while a body is gathered.
+const TAKEN_BYTES_MAX: u64 = 32 * 1024;
+
 pub struct Upload {
     reader: BodyReader,
     framing: Framing,
@@ -25,6 +33,10 @@ pub struct Upload {
     pub bytes: u64,
     bytes_max: u64,
     is_done: bool,
+    /// Body bytes went out by themselves and were let go.
+    is_spent: bool,
+    /// All of the body, if it had to be gathered first.
+    spooled: Option<Spooled>,
 }
 
 impl Upload {
@@ -40,7 +52,16 @@ impl Upload {
             return Err(Own::BodyTooLarge.into());
         }
         let framing = Framing::of_request(body);
-        Ok(Upload { reader: BodyReader::new(received), framing, rest, bytes: 0, bytes_max, is_done: body.is_empty() })
+        Ok(Upload {
+            reader: BodyReader::new(received),
+            framing,
+            rest,
+            bytes: 0,
+            bytes_max,
+            is_done: body.is_empty(),
+            is_spent: false,
+            spooled: None,
+        })
     }
 
     /// All of the body went into a send.
@@ -51,6 +72,67 @@ impl Upload {
     /// The client sent body bytes already.
     pub fn has_begun(&self) -> bool {
         self.bytes > 0 || self.rest.as_ref().is_some_and(|rest| !rest.is_empty())
+    }
+
+    /// The body is to be gathered: its bytes come bare from now on, and there are at most `bytes_max`.
+    pub fn undress(&mut self, bytes_max: u64) {
+        self.framing = Framing::None;
+        self.bytes_max = self.bytes_max.min(bytes_max);
+    }
+
+    /// Appends the next body bytes to `out`.
+    pub async fn take<D: Downstream>(
+        &mut self,
+        client: &D,
+        timer: &Timer,
+        idle_max: Duration,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        if self.rest.as_ref().is_some_and(|rest| !rest.is_empty()) {
+            return self.prime(out);
+        }
+        timer.arm(idle_max);
+        if D::IS_STREAM {
+            let piece = match timer.bound(receive(from(client), TAKEN_BYTES_MAX)).await {
+                Ok(Ok(piece)) => piece,
+                Ok(Err(_)) => return Err(Own::ClientGone.into()),
+                Err(_) => return Err(Own::BodyTimeout.into()),
+            };
+            self.bytes += piece.len() as u64;
+            out.extend_from_slice(&piece);
+            self.is_done = piece.is_empty();
+            return if self.bytes > self.bytes_max { Err(Own::BodyTooLarge.into()) } else { Ok(()) };
+        }
+        self.rest = match timer.bound(poll_fn(|cx| client.poll_recv(cx))).await {
+            Ok(Ok(bytes)) if !bytes.is_empty() => Some(bytes),
+            Ok(_) => return Err(Own::ClientGone.into()),
+            Err(_) => return Err(Own::BodyTimeout.into()),
+        };
+        self.prime(out)
+    }
+
+    /// All of the body was gathered: in `spooled`, or behind the head already.
+    pub fn measured(&mut self, spooled: Option<Spooled>) {
+        self.framing = Framing::Length(self.bytes);
+        self.is_done = spooled.is_none();
+        self.spooled = spooled;
+    }
+
+    /// The same once more, for a second attempt, if all of it is at hand and nothing of the next request is.
+    pub fn again(&self) -> Option<Upload> {
+        let spooled = self.spooled.clone().filter(|_| self.rest.as_ref().is_none_or(|rest| rest.is_empty()))?;
+        let Upload { bytes, bytes_max, .. } = *self;
+        let reader = BodyReader::new(BodyLength::Length(0));
+        Some(Upload {
+            reader,
+            framing: self.framing,
+            rest: None,
+            bytes,
+            bytes_max,
+            is_done: false,
+            is_spent: false,
+            spooled: Some(spooled),
+        })
     }
 
     /// Appends the body bytes at hand to `out`, framed for the server.
@@ -81,12 +163,34 @@ impl Upload {
     /// Everything not sent yet, from `client` to `server`. `idle_max` bounds the wait for each piece in each direction.
     async fn pump<D: Downstream>(mut self, client: &D, server: &Stream, idle_max: Duration) -> (Upload, End) {
         let timer = Timer::new();
+        self.is_spent = true;
         let end = match self.framing {
+            _ if self.spooled.is_some() => self.pump_spooled(server, &timer, idle_max).await,
             Framing::Length(_) => self.pump_plain(client, server, &timer, idle_max).await,
             _ if D::IS_STREAM => self.pump_stream(client, server, &timer, idle_max).await,
             _ => self.pump_chunked(client, server, &timer, idle_max).await,
         };
         (self, end)
+    }
+
+    /// From the spool. The next piece is read while one is sent.
+    async fn pump_spooled(&mut self, server: &Stream, timer: &Timer, idle_max: Duration) -> End {
+        let Some(spooled) = &self.spooled else { return End::Server };
+        let read = |at: u64| (at < spooled.bytes).then(|| spooled.read(at, READ_BYTES));
+        let mut at = 0;
+        let mut next = read(at);
+        while let Some(reading) = next {
+            soon(|| reading.is_ready()).await;
+            let Ok(piece) = reading.await else { return End::Client(Own::SpoolBroken.into()) };
+            at += piece.len() as u64;
+            next = read(at);
+            let sent = send(server, &piece, timer, idle_max).await;
+            if sent.is_err() {
+                return End::Server;
+            }
+        }
+        self.is_done = true;
+        End::Done
     }
 
     /// Length known: bytes go through as they are, and never beyond the end.
@@ -301,7 +405,7 @@ impl<'a> Side<'a> {
     /// The upload as it was before the attempt, if the pump never ran.
     pub fn into_resting(self) -> Option<Upload> {
         match self {
-            Side::Resting(upload) => Some(upload),
+            Side::Resting(upload) => Some(upload).filter(|upload| !upload.is_spent),
             Side::Running(_) | Side::Refused(_) | Side::Moved => None,
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::config::settings::Settings;
 use crate::config::{self};
+use crate::net::clock;
 use crate::net::tls::ConfigError;
 use crate::serve::abuse::orders;
 use crate::serve::executor::{self, Seat, Socketed};
@@ -172,8 +173,14 @@ impl Office {
                 }
                 Ok(())
             }
-            // Which addresses are held matters to the access log, to come.
-            Order::Held { .. } => Ok(()),
+            Order::Held { addresses } => {
+                if !addresses.is_empty() {
+                    for pool in &self.worker.shared.snapshot().pools {
+                        pool.crowd.brace(&pool.upgrade_rate(), clock::now().0);
+                    }
+                }
+                Ok(())
+            }
             Order::Status { id } => {
                 let json = report::status(&self.worker.shared).to_string();
                 self.report(&Report::Status { id, json })

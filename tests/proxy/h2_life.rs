@@ -339,7 +339,8 @@ fn an_upload_gets_no_more_credit_than_its_server_takes() {
         |_| origin.forget_connections(),
         |edge| {
             let mut raw = Raw::connect(edge);
-            raw.headers(1, 0, &[(":method", "PUT"), get("/")[1], get("/")[2], get("/up")[3]]);
+            let length = ("content-length", "1000000000");
+            raw.headers(1, 0, &[(":method", "PUT"), get("/")[1], get("/")[2], get("/up")[3], length]);
             // Sends whatever credit allows; the initial windows are 64 KiB and the connection's.
             let (mut stream, mut connection, mut sent) = (64i64 << 10, 65_535i64, 0i64);
             let mut quiet = 0;

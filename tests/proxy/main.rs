@@ -4,6 +4,7 @@
 
 mod abuse;
 mod client;
+mod crowd;
 #[allow(dead_code)]
 mod edge;
 mod failures;
@@ -18,6 +19,9 @@ mod messages;
 mod operations;
 #[allow(dead_code)]
 mod origin;
+mod php;
+mod presets;
 mod real;
+mod spool;
 mod streams;
 mod tls;

@@ -6,6 +6,7 @@ mod cluster;
 mod files;
 mod listener;
 mod notify;
+mod services;
 mod tcp;
 mod tls;
 mod track;
@@ -78,6 +79,7 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
     let limits = worker::limits(c, &mut root);
     let abuse = abuse::read(c, &mut root, &web.trust, &web.pools);
     let timeouts = worker::timeouts(c, &mut root);
+    let spool = worker::spool(c, &mut root);
     let worker = worker::worker(c, &mut root);
     let admin = worker::admin(c, &mut root);
     let log = worker::log(c, &mut root);
@@ -101,9 +103,11 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
         routes: web.routes,
         services,
         trust: web.trust,
+        hsts: web.hsts,
         limits,
         abuse,
         timeouts,
+        spool,
         worker,
         admin,
         log,

@@ -1,8 +1,11 @@
-//! What is served: `[nextcloud]`, `[push]`, and other web applications by `[[pool]]` and `[[route]]`.
+//! What is served: `[nextcloud]`, and other web applications by `[[pool]]` and `[[route]]`. What stands beside Nextcloud is
+//! in `services`.
 
-use super::Context;
+use super::{Context, services};
 use crate::config::file::{Item, Section};
-use crate::config::settings::{Check, CheckKind, Listener, Pool, ProxyVersion, Route, Server, Trust};
+use crate::config::settings::{
+    Balance, Check, CheckKind, Listener, Pool, PoolKind, Prefix, ProxyVersion, Route, Server, Trust,
+};
 use crate::config::{cloudflare, names};
 use ipnet::IpNet;
 use std::net::SocketAddr;
@@ -20,22 +23,31 @@ pub(super) struct Web<'a> {
     pub(super) pools: Vec<Pool>,
     pub(super) routes: Vec<Route>,
     pub(super) trust: Trust,
+    pub(super) hsts: Option<String>,
     /// What was typed, beside what it became: for problems found later.
     servers: Vec<(Item<'a>, SocketAddr)>,
 }
 
 /// What a pool is when nothing else is written. Reasons are in docs/configuration.md.
-struct Defaults {
-    port: u16,
-    max_requests_per_server: u32,
-    response: Duration,
-    idle: Duration,
-    keepalive: Duration,
-    check: CheckKind,
+pub(super) struct Defaults {
+    pub(super) port: u16,
+    pub(super) max_requests_per_server: u32,
+    pub(super) response: Duration,
+    pub(super) idle: Duration,
+    pub(super) tunnel: Duration,
+    pub(super) keepalive: Duration,
+    pub(super) balance: Balance,
+    /// How many servers take part in what a WebSocket costs; `None`: those of the pool.
+    pub(super) upgrading_servers: Option<usize>,
+    pub(super) kind: PoolKind,
+    pub(super) check: CheckKind,
 }
 
-const S: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
+/// Handshakes of WebSockets a second that one server can be expected to stand.
+const UPGRADES_PER_SERVER: usize = 50;
+
+pub(super) const S: Duration = Duration::from_secs(1);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 const MS: Duration = Duration::from_millis(1);
 
@@ -52,9 +64,10 @@ enum Kind {
 const KINDS: [(&str, Kind); 3] = [("nextcloud", Kind::Nextcloud), ("http", Kind::Http), ("tcp", Kind::Tcp)];
 
 pub(super) fn read<'a>(c: &mut Context, root: &mut Section<'a>) -> Web<'a> {
-    let mut web = Web { pools: Vec::new(), routes: Vec::new(), trust: Trust::default(), servers: Vec::new() };
+    let mut web =
+        Web { pools: Vec::new(), routes: Vec::new(), trust: Trust::default(), hsts: None, servers: Vec::new() };
     let hosts = nextcloud(c, root, &mut web);
-    push(c, root, &mut web, hosts.as_deref());
+    services::read(c, root, &mut web, hosts.as_deref());
     let pools = root.tables(&mut c.f, "pool");
     let named: Vec<Option<(Item, String)>> = pools.into_iter().map(|section| pool(c, section, &mut web)).collect();
     for section in root.tables(&mut c.f, "route") {
@@ -98,44 +111,45 @@ fn nextcloud<'a>(c: &mut Context, root: &mut Section<'a>, web: &mut Web<'a>) -> 
     // Nextcloud trusts the name localhost always.
     let host = hosts.first().cloned().unwrap_or_else(|| "localhost".to_owned());
     trust(c, &mut section, &mut web.trust);
-    section.later(&mut c.f, "hsts", "Strict-Transport-Security");
+    web.hsts = hsts(c, &mut section);
     let defaults = Defaults {
         port: 80,
         max_requests_per_server: 64,
         response: PHP_LIMIT,
         idle: PHP_LIMIT,
+        tunnel: HOUR,
         keepalive: 4 * S,
+        balance: Balance::Load,
+        upgrading_servers: None,
+        kind: PoolKind::Nextcloud,
         check: CheckKind::NextcloudStatus { host },
     };
     let pool = add_pool(c, &mut section, web, "web".to_owned(), defaults);
     section.finish(&mut c.f);
-    web.routes.push(Route { hosts: hosts.clone(), path: "/".to_owned(), pool });
+    web.routes.push(Route { hosts: hosts.clone(), path: "/".to_owned(), pool, prefix: Prefix::Kept });
     Some(hosts)
 }
 
-/// `[push]`: notify_push, at /push/ of the Nextcloud hosts.
-fn push<'a>(c: &mut Context, root: &mut Section<'a>, web: &mut Web<'a>, hosts: Option<&[String]>) {
-    let Some(item) = root.optional("push") else { return };
-    let Some(mut section) = item.section(&mut c.f) else { return };
-    let host = hosts.and_then(|hosts| hosts.first()).cloned().unwrap_or_else(|| "localhost".to_owned());
-    let defaults = Defaults {
-        port: 7867,
-        // Its requests are WebSockets that stay for hours: the limit is there to be finite.
-        max_requests_per_server: 65_536,
-        response: 60 * S,
-        idle: 60 * S,
-        keepalive: 50 * S,
-        // It has no health route; without its token this answers 4xx, which is life enough.
-        check: CheckKind::HttpAlive { path: "/test/cookie".to_owned(), host },
+/// Nextcloud's set-up check wants half a year at least.
+const HSTS_MIN: Duration = Duration::from_secs(15_552_000);
+
+/// The field's value, or `None` for `hsts = "off"`.
+fn hsts(c: &mut Context, section: &mut Section) -> Option<String> {
+    let age = section.optional("hsts");
+    let has_subdomains = section.optional("hsts_subdomains").and_then(|item| item.flag(&mut c.f)).unwrap_or(true);
+    let age = match age {
+        Some(item) if item.is_text() && item.text(&mut c.f) == Some("off") => return None,
+        Some(item) => {
+            let age = item.duration(&mut c.f, S..=DAY * 3650)?;
+            if age < HSTS_MIN {
+                let hint = "Nextcloud's set-up check wants 180d at least; browsers remember it for this long.";
+                item.warning(&mut c.f, "this is too short to satisfy Nextcloud", hint);
+            }
+            age
+        }
+        None => DAY * 730,
     };
-    let pool = add_pool(c, &mut section, web, "push".to_owned(), defaults);
-    let servers = web.pools.get(pool).into_iter().flat_map(|pool| &pool.servers);
-    web.trust.services = servers.map(|server| server.address.ip().to_canonical()).collect();
-    section.finish(&mut c.f);
-    match hosts {
-        Some(hosts) => web.routes.push(Route { hosts: hosts.to_vec(), path: "/push/".to_owned(), pool }),
-        None => item.error(&mut c.f, "there is no [nextcloud]", "[push] serves /push/ of the Nextcloud hosts."),
-    }
+    Some(format!("max-age={}{}", age.as_secs(), if has_subdomains { "; includeSubDomains" } else { "" }))
 }
 
 /// One `[[pool]]`; its name, and where it stands.
@@ -147,7 +161,11 @@ fn pool<'a>(c: &mut Context, mut section: Section<'a>, web: &mut Web<'a>) -> Opt
         max_requests_per_server: 64,
         response: 60 * S,
         idle: 60 * S,
+        tunnel: HOUR,
         keepalive: 4 * S,
+        balance: Balance::Load,
+        upgrading_servers: None,
+        kind: PoolKind::Other,
         check: CheckKind::HttpAlive { path: "/".to_owned(), host: "localhost".to_owned() },
     };
     add_pool(c, &mut section, web, name.clone().unwrap_or_default(), defaults);
@@ -162,8 +180,8 @@ fn pool_name(c: &mut Context, item: &Item, before: &[Pool]) -> Option<String> {
         item.error(&mut c.f, format!("{name:?} is no pool name"), hint);
         return None;
     }
-    if ["web", "push"].contains(&name) {
-        let hint = "[nextcloud] makes the pool web and [push] the pool push; take another name.";
+    if services::is_taken(name) {
+        let hint = "[nextcloud] makes the pool web, and [push] and its like one of their names; take another.";
         item.error(&mut c.f, format!("the name {name} is taken"), hint);
     } else if before.iter().any(|pool| pool.name == name) {
         item.error(&mut c.f, format!("two pools are named {name}"), "");
@@ -172,7 +190,7 @@ fn pool_name(c: &mut Context, item: &Item, before: &[Pool]) -> Option<String> {
 }
 
 /// Reads the keys that every pool has; its index.
-fn add_pool<'a>(
+pub(super) fn add_pool<'a>(
     c: &mut Context,
     section: &mut Section<'a>,
     web: &mut Web<'a>,
@@ -188,10 +206,14 @@ fn add_pool<'a>(
     let connect_timeout = section.duration(f, "connect_timeout", 10 * MS..=60 * S, 5 * S);
     let response_timeout = section.duration(f, "response_timeout", S..=DAY, defaults.response);
     let idle_timeout = section.duration(f, "idle_timeout", S..=DAY, defaults.idle);
-    let tunnel_timeout = section.duration(f, "tunnel_timeout", S..=DAY, HOUR);
+    let tunnel_timeout = section.duration(f, "tunnel_timeout", S..=DAY, defaults.tunnel);
     let keepalive = section.duration(f, "keepalive", Duration::ZERO..=HOUR, defaults.keepalive);
     let queue_timeout = section.duration(f, "queue_timeout", Duration::ZERO..=HOUR, 30 * S);
     let send_proxy = section.optional("send_proxy").and_then(|item| item.choice(f, &PROXY_VERSIONS));
+    let queue_max = section.count(f, "max_queue", 0..=1_000_000, 1024);
+    let upgrades = defaults.upgrading_servers.unwrap_or(servers.len()).max(1) * UPGRADES_PER_SERVER;
+    let upgrades = u32::try_from(upgrades).unwrap_or(u32::MAX);
+    let upgrades_per_second = section.count(f, "upgrades_per_second", 1..=1_000_000, upgrades);
     let check = section.optional("check").and_then(|item| item.section(&mut c.f));
     let check = check_of(c, check, defaults.check);
     web.pools.push(Pool {
@@ -206,6 +228,10 @@ fn add_pool<'a>(
         keepalive,
         queue_timeout,
         send_proxy,
+        queue_max,
+        balance: defaults.balance,
+        upgrades_per_second,
+        kind: defaults.kind,
     });
     web.pools.len() - 1
 }
@@ -301,7 +327,7 @@ fn route(c: &mut Context, mut section: Section, web: &mut Web) {
             c.f.error(place, message, "Each path leads to one pool.");
         }
     }
-    web.routes.push(Route { hosts, path, pool });
+    web.routes.push(Route { hosts, path, pool, prefix: Prefix::Kept });
 }
 
 fn pool_named(c: &mut Context, item: &Item, pools: &[Pool]) -> Option<usize> {

@@ -3,7 +3,7 @@
 use super::Context;
 use crate::config::file::{Item, Section};
 use crate::config::findings::{Findings, Place};
-use crate::config::settings::{AccessLog, Admin, DriverChoice, Limits, Log, LogFormat, Timeouts, Worker};
+use crate::config::settings::{AccessLog, Admin, DriverChoice, Limits, Log, LogFormat, Spool, Timeouts, Worker};
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing::Level;
@@ -13,6 +13,7 @@ const S: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
 
 /// The page that worker and parent share has this many lines for cores.
 const CORES_MAX: usize = 255;
@@ -60,6 +61,26 @@ pub(super) fn timeouts(c: &mut Context, root: &mut Section) -> Timeouts {
     };
     section.finish(f);
     timeouts
+}
+
+pub(super) fn spool(c: &mut Context, root: &mut Section) -> Spool {
+    let mut section = section(c, root, "spool");
+    let typed = section.optional("directory").and_then(|item| item.text(&mut c.f)).map(|text| c.base.join(text));
+    let bytes_max = section.size(&mut c.f, "size", MIB..=u64::MAX, 8 * GIB) as u64;
+    let body = section.optional("max_body");
+    let body_bytes_max = body.as_ref().and_then(|item| item.size(&mut c.f, 1..=u64::MAX));
+    if let (Some(item), Some(bytes)) = (&body, body_bytes_max)
+        && bytes > bytes_max
+    {
+        item.error(&mut c.f, "is more than size, the room of all bodies together", "Raise size too.");
+    }
+    section.finish(&mut c.f);
+    Spool {
+        // Everybody may make files there, and those without a name concern nobody else.
+        directory: typed.unwrap_or_else(|| PathBuf::from("/var/tmp")),
+        bytes_max,
+        body_bytes_max: body_bytes_max.unwrap_or(bytes_max),
+    }
 }
 
 pub(super) fn worker(c: &mut Context, root: &mut Section) -> Worker {

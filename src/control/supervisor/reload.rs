@@ -99,6 +99,9 @@ impl Supervisor {
             let (from, to) = (self.settings.worker.cores, settings.worker.cores);
             return Err(vec![format!("worker.cores changes from {from} to {to}: that needs a restart")]);
         }
+        if settings.spool.directory != self.settings.spool.directory {
+            return Err(vec!["spool.directory changes: that needs a restart".to_owned()]);
+        }
         if settings.admin != self.settings.admin {
             return Err(vec!["admin.socket changes: that needs a restart".to_owned()]);
         }

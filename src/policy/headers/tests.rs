@@ -23,6 +23,7 @@ fn forward_by(trust: &Trust, request: &str, peer: &str) -> (String, Client, Drop
         request_id: origin.request_id(&head, b"ours"),
         forwards_expect: false,
         default_host: b"default.example",
+        rewrite: None,
     };
     let mut out = Vec::new();
     let dropped = write_request(&mut out, &head, &origin, &client, &onward);
@@ -279,7 +280,7 @@ fn back(response: &str, persistence: Persistence, sent: Framing, hsts: Option<&[
     };
     let reply = Reply { received: BodyLength::None, sent, takes_trailers: false, persistence };
     let mut out = Vec::new();
-    write_response(&mut out, &head, &Backward { reply, date: b"now", hsts });
+    write_response(&mut out, &head, &Backward { reply, date: b"now", hsts, is_protected: false });
     String::from_utf8(out).unwrap()
 }
 

@@ -5,12 +5,13 @@
 use super::bytes::{is_target, is_token, is_value};
 use std::ops::Deref;
 
-/// `METHOD target HTTP/1.1`, the target byte for byte.
-pub fn request_line(out: &mut Vec<u8>, method: &[u8], target: &[u8]) {
-    debug_assert!(is_token(method) && is_target(target));
+/// `METHOD target HTTP/1.1`, the target byte for byte. It comes in two parts, of which the first may be empty.
+pub fn request_line(out: &mut Vec<u8>, method: &[u8], first: &[u8], rest: &[u8]) {
+    debug_assert!(is_token(method) && (first.is_empty() || is_target(first)) && (rest.is_empty() || is_target(rest)));
     out.extend_from_slice(method);
     out.push(b' ');
-    out.extend_from_slice(target);
+    out.extend_from_slice(first);
+    out.extend_from_slice(rest);
     out.extend_from_slice(b" HTTP/1.1\r\n");
 }
 

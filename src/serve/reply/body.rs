@@ -11,13 +11,15 @@ pub enum Audience {
     Json,
     /// The envelope of Nextcloud's OCS API.
     Ocs,
+    /// The same in its other language.
+    OcsXml,
 }
 
 impl Audience {
-    pub const ALL: [Audience; 4] = [Audience::Person, Audience::Dav, Audience::Json, Audience::Ocs];
+    pub const ALL: [Audience; 5] = [Audience::Person, Audience::Dav, Audience::Json, Audience::Ocs, Audience::OcsXml];
 
-    /// From what the request says of itself. `path` is raw, `accept` may be empty.
-    pub fn of(method: &[u8], path: &[u8], accept: &[u8]) -> Audience {
+    /// From what the request says of itself. `target` is raw, `accept` may be empty.
+    pub fn of(method: &[u8], target: &[u8], accept: &[u8]) -> Audience {
         const DAV_PATHS: [&[u8]; 3] = [b"/remote.php/", b"/public.php/", b"/dav/"];
         const DAV_METHODS: [&[u8]; 10] = [
             b"PROPFIND",
@@ -31,8 +33,13 @@ impl Audience {
             b"SEARCH",
             b"MKCALENDAR",
         ];
+        let mut parts = target.splitn(2, |byte| *byte == b'?');
+        let (path, query) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         if path.starts_with(b"/ocs/") {
-            return Audience::Ocs;
+            let asks = |format: &[u8]| query.split(|byte| *byte == b'&').any(|pair| pair == format);
+            let accepts_xml = contains(accept, b"xml") && !contains(accept, b"json") && !contains(accept, b"html");
+            let is_xml = asks(b"format=xml") || accepts_xml && !asks(b"format=json");
+            return if is_xml { Audience::OcsXml } else { Audience::Ocs };
         }
         if DAV_METHODS.contains(&method) {
             return Audience::Dav;
@@ -53,7 +60,7 @@ impl Audience {
     pub fn content_type(self) -> &'static str {
         match self {
             Audience::Person => "text/html; charset=utf-8",
-            Audience::Dav => "application/xml; charset=utf-8",
+            Audience::Dav | Audience::OcsXml => "application/xml; charset=utf-8",
             Audience::Json | Audience::Ocs => "application/json; charset=utf-8",
         }
     }
@@ -78,6 +85,10 @@ pub fn render(answer: &Answer, status: u16, audience: Audience, request_id: &str
         Audience::Ocs => format!(
             "{{\"ocs\":{{\"meta\":{{\"status\":\"failure\",\"statuscode\":{status},\"message\":\"{text}\"}},\"data\":[]}}}}\n"
         ),
+        Audience::OcsXml => format!(
+            "<?xml version=\"1.0\"?>\n<ocs>\n <meta>\n  <status>failure</status>\n  <statuscode>{status}</statuscode>\n  \
+             <message>{text}</message>\n </meta>\n <data/>\n</ocs>\n"
+        ),
     }
 }
 
@@ -101,7 +112,7 @@ fn sabre(status: u16) -> &'static str {
         400 | 408 | 414 | 417 | 431 => "BadRequest",
         404 => "NotFound",
         405 => "MethodNotAllowed",
-        413 => "InsufficientStorage",
+        413 | 507 => "InsufficientStorage",
         501 | 505 => "NotImplemented",
         429 => "TooManyRequests",
         503 => "ServiceUnavailable",
@@ -114,6 +125,7 @@ pub fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         204 => "No Content",
+        301 => "Moved Permanently",
         308 => "Permanent Redirect",
         400 => "Bad Request",
         403 => "Forbidden",
@@ -133,6 +145,7 @@ pub fn reason(status: u16) -> &'static str {
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
+        507 => "Insufficient Storage",
         _ => "",
     }
 }
@@ -151,6 +164,9 @@ mod tests {
             ("PUT", "/remote.php/dav/files/u/a", "*/*", Audience::Dav),
             ("GET", "/remote.php/dav/files/u/a", "text/html", Audience::Person),
             ("GET", "/ocs/v2.php/cloud/user", "text/html", Audience::Ocs),
+            ("GET", "/ocs/v2.php/cloud/user?a=b&format=xml", "*/*", Audience::OcsXml),
+            ("GET", "/ocs/v1.php/cloud/user?format=json", "application/xml", Audience::Ocs),
+            ("GET", "/ocs/v1.php/cloud/user", "application/xml", Audience::OcsXml),
             ("POST", "/index.php/apps/x", "Application/JSON, text/plain", Audience::Json),
             ("GET", "/status.php", "", Audience::Json),
         ] {

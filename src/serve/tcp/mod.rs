@@ -168,7 +168,7 @@ pub fn welcome(core: &Rc<Core>, service: Arc<Service>, socket: Socket, peer: Soc
         service.settings.allow.is_empty() || service.settings.allow.iter().any(|net| net.contains(&client));
     let refusal = match () {
         () if !is_allowed => Some(End::NotAllowed),
-        () if !core.admit(client) => Some(End::Overloaded),
+        () if core.admit(client).is_err() => Some(End::Overloaded),
         () => None,
     };
     if let Some(end) = refusal {
