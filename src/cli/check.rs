@@ -235,7 +235,7 @@ fn summary_json(settings: &Settings) -> Value {
         })).collect::<Vec<_>>(),
         "pools": settings.pools.iter().map(|pool| json!({
             "name": pool.name,
-            "servers": pool.servers.iter().map(|server| server.address).collect::<Vec<_>>(),
+            "servers": pool.servers.iter().map(|server| server.place.to_string()).collect::<Vec<_>>(),
             "max_requests_per_server": pool.max_requests_per_server,
         })).collect::<Vec<_>>(),
         "services": settings.services.iter().map(|service| json!({

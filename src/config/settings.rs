@@ -8,7 +8,7 @@ pub mod vip;
 
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 pub use vip::VirtualRouter;
@@ -195,7 +195,33 @@ pub enum PoolKind {
 pub struct Server {
     /// As typed, for logs and status.
     pub name: String,
-    pub address: SocketAddr,
+    pub place: Place,
+}
+
+/// Where a server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    Ip(SocketAddr),
+    /// A Unix socket's path.
+    Unix(Arc<Path>),
+}
+
+impl Place {
+    pub fn ip(&self) -> Option<SocketAddr> {
+        match self {
+            Place::Ip(address) => Some(*address),
+            Place::Unix(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::Ip(address) => write!(f, "{address}"),
+            Place::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -19,12 +19,13 @@ mod sys;
 
 pub use buffers::Chunk;
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, SockAddr, SockRef, TcpKeepalive, Type};
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -146,6 +147,16 @@ impl Driver {
             }
             DriverKind::Epoll(driver) => driver.connect(to, source, timeout).await.map(SocketKind::Epoll).map(Socket),
         }
+    }
+}
+
+impl Driver {
+    /// Unix connect: done or refused at once. A listener whose queue is full refuses, as `WouldBlock`.
+    pub fn connect_unix(&self, path: &Path) -> io::Result<Socket> {
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(path)?)?;
+        self.adopt(socket.into())
     }
 }
 

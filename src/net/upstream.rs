@@ -5,21 +5,38 @@
 //! the armed receive finds out raises a flag; [`Idle::tend`] looks at the connections on the core's next tick, and
 //! [`Idle::take`] always looks before it hands one out.
 
+use crate::config::settings::Place;
 use crate::net::clock::{Now, now};
 use crate::net::driver::Driver;
 use crate::net::stream::Stream;
 use crate::telemetry::counters::CoreCounters;
 use std::cell::RefCell;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+/// A new connection to a server, from `source` where that works.
+pub async fn connect(driver: &Driver, to: &Place, source: Option<IpAddr>, timeout: Duration) -> io::Result<Stream> {
+    let to = match to {
+        Place::Ip(to) => *to,
+        Place::Unix(path) => return driver.connect_unix(path).map(Stream::Plain),
+    };
+    let source = source.filter(|source| source.is_ipv4() == to.is_ipv4() && !to.ip().is_loopback());
+    let socket = match driver.connect(to, source, timeout).await {
+        Err(error) if source.is_some() && error.kind() == io::ErrorKind::AddrNotAvailable => {
+            driver.connect(to, None, timeout).await?
+        }
+        other => other?,
+    };
+    Ok(Stream::Plain(socket))
+}
+
 /// Idle connections of one core to one server.
 pub struct Idle {
-    to: SocketAddr,
+    to: Place,
     /// Oldest first.
     connections: RefCell<Vec<Parked>>,
     attention: Arc<Attention>,
@@ -54,7 +71,7 @@ impl Wake for Attention {
 }
 
 impl Idle {
-    pub fn new(to: SocketAddr) -> Idle {
+    pub fn new(to: Place) -> Idle {
         let attention = Arc::new(Attention::default());
         let waker = Waker::from(attention.clone());
         Idle { to, connections: RefCell::default(), attention, waker }
@@ -113,14 +130,7 @@ impl Idle {
 
     /// A new connection, from `source` where that works: right after a take-over or on another network it may not.
     pub async fn connect(&self, driver: &Driver, source: Option<IpAddr>, timeout: Duration) -> io::Result<Stream> {
-        let source = source.filter(|source| source.is_ipv4() == self.to.is_ipv4() && !self.to.ip().is_loopback());
-        let socket = match driver.connect(self.to, source, timeout).await {
-            Err(error) if source.is_some() && error.kind() == io::ErrorKind::AddrNotAvailable => {
-                driver.connect(self.to, None, timeout).await?
-            }
-            other => other?,
-        };
-        Ok(Stream::Plain(socket))
+        connect(driver, &self.to, source, timeout).await
     }
 
     /// Polls the armed receive: pending is what an idle connection should be.

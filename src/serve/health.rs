@@ -4,6 +4,7 @@ use crate::config::settings::{self, CheckKind};
 use crate::net::clock::{self, Timer};
 use crate::net::driver::Driver;
 use crate::net::stream::Stream;
+use crate::net::upstream;
 use crate::policy::health::{self, Health, PoolState, State, Verdict, status_verdict};
 use crate::proto::http1::{BodyReader, Fields, HeadReader, Limits, Method, Parsed};
 use crate::serve::introduction;
@@ -188,16 +189,7 @@ impl Prober {
 
     async fn probe(&self, pool: &settings::Pool, source: Option<IpAddr>) -> io::Result<Verdict> {
         let timeout = pool.check.timeout;
-        let source = source.filter(|source| {
-            source.is_ipv4() == self.server.address.is_ipv4() && !self.server.address.ip().is_loopback()
-        });
-        let connected = match self.driver.connect(self.server.address, source, timeout).await {
-            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && source.is_some() => {
-                self.driver.connect(self.server.address, None, timeout).await
-            }
-            other => other,
-        };
-        let stream = Stream::Plain(connected?);
+        let stream = upstream::connect(&self.driver, &self.server.place, source, timeout).await?;
         let (path, host, is_nextcloud) = match &pool.check.kind {
             CheckKind::Tcp => return Ok(Verdict::Up),
             CheckKind::NextcloudStatus { host } => ("/status.php", host, true),

@@ -25,7 +25,7 @@ pub fn status(shared: &Shared) -> Value {
                     let sum = |read: fn(&crate::serve::shared::Cell) -> u64| server.cells().map(read).sum::<u64>();
                     json!({
                         "name": server.name,
-                        "address": server.address.to_string(),
+                        "address": server.place.to_string(),
                         "state": word(health::state(server)),
                         "outstanding": server.outstanding(),
                         "requests": sum(|cell| cell.requests.read()),

@@ -1,6 +1,6 @@
 //! What the executors of one worker share: immutable snapshots swapped as a whole, and atomics with one writer each.
 
-use crate::config::settings::{self, Settings};
+use crate::config::settings::{self, Place, Settings};
 use crate::net::spool::Spool;
 use crate::net::tls::{Certificate, ConfigError, Names, server_config, ticketer};
 use crate::policy::admission::{Rate, Verdict};
@@ -10,7 +10,7 @@ use crate::serve::pairing::Pairing;
 use crate::serve::tcp::Service;
 use crate::telemetry::counters::{CoreCounters, Counter};
 use rustls::server::ProducesTickets;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -158,7 +158,7 @@ impl Snapshot {
         let settings = Arc::new(settings);
         let known = |pool: &settings::Pool, server: &settings::Server| {
             let pool = old?.pools.iter().find(|old| old.settings.name == pool.name)?;
-            pool.servers.iter().find(|old| old.address == server.address && old.name == server.name).cloned()
+            pool.servers.iter().find(|old| old.place == server.place && old.name == server.name).cloned()
         };
         let pools = settings.pools.iter().map(|pool| {
             let servers = pool
@@ -255,7 +255,7 @@ impl Crowd {
 pub struct Server {
     pub pool: String,
     pub name: String,
-    pub address: SocketAddr,
+    pub place: Place,
     /// What the checks say, as `serve::health` writes it; the control executor alone does.
     pub health: AtomicU8,
     /// Requests a core has at this server right now, one line a core.
@@ -279,7 +279,7 @@ impl Server {
         Server {
             pool: pool.to_owned(),
             name: server.name.clone(),
-            address: server.address,
+            place: server.place.clone(),
             health: AtomicU8::new(0),
             cells: (0..cores).map(|_| Cell::default()).collect(),
         }
@@ -324,7 +324,7 @@ mod tests {
     use super::*;
 
     fn server() -> Server {
-        let settings = settings::Server { name: "a".into(), address: ([127, 0, 0, 1], 80).into() };
+        let settings = settings::Server { name: "a".into(), place: Place::Ip(([127, 0, 0, 1], 80).into()) };
         Server::new("web", &settings, 2)
     }
 

@@ -173,3 +173,38 @@ fn two_cores_share_a_servers_places() {
     assert_eq!(edge.metric("lyre_frontend_requests_total"), 800);
     assert_eq!(edge.metric("lyre_server_outstanding"), 0);
 }
+
+#[test]
+fn a_server_behind_a_unix_socket_is_asked_checked_and_kept_like_any_other() {
+    use std::io::{BufRead, BufReader, Write};
+    let path = std::env::temp_dir().join(format!("lyre-unix-{}-{:08x}.sock", std::process::id(), fastrand::u32(..)));
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut reader = BufReader::new(stream.try_clone().unwrap());
+                let mut line = String::new();
+                while reader.read_line(&mut line).is_ok_and(|count| count > 0) {
+                    if line.ends_with("\r\n") && line.trim().is_empty() {
+                        let _ = (&stream).write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nunix");
+                    }
+                    line.clear();
+                }
+            });
+        }
+    });
+    let config =
+        format!("[[pool]]\nname = \"local\"\nservers = [\"unix:{}\"]\n[[route]]\npool = \"local\"\n", path.display());
+    on_each_driver(&config, |edge| {
+        edge.wait("checked", |edge| {
+            lyre::serve::report::status(&edge.worker.shared)["pools"][0]["servers"][0]["state"] == "up"
+        });
+        for _ in 0..3 {
+            let response = edge.get("/");
+            assert_eq!((response.status, response.text().as_str()), (200, "unix"));
+        }
+        assert_eq!(edge.metric("lyre_backend_reuses_total"), 2);
+    });
+    std::fs::remove_file(&path).unwrap();
+    on_each_driver(&config, |edge| assert!(matches!(edge.get("/").status, 502 | 503)));
+}

@@ -39,7 +39,8 @@ pub(super) fn read(c: &mut Context, root: &mut Section, trust: &Trust, pools: &[
 /// Everything that speaks for many, or for us: a ban of a proxy would be one of everybody behind it.
 fn installation(trust: &Trust, pools: &[Pool]) -> impl Iterator<Item = IpNet> {
     let loopback = ["127.0.0.0/8", "::1/128"].into_iter().filter_map(|text| text.parse().ok());
-    let servers = pools.iter().flat_map(|pool| &pool.servers).map(|server| server.address.ip().to_canonical());
+    let servers = pools.iter().flat_map(|pool| &pool.servers).filter_map(|server| server.place.ip());
+    let servers = servers.map(|address| address.ip().to_canonical());
     let hosts: Vec<IpAddr> = trust.services.iter().chain(&trust.own).copied().chain(servers).collect();
     loopback.chain(trust.proxies.clone()).chain(hosts.into_iter().map(IpNet::from))
 }

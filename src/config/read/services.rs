@@ -119,7 +119,8 @@ pub(super) fn read<'a>(c: &mut Context, root: &mut Section<'a>, web: &mut Web<'a
         if service.name == "push" {
             // It asks Nextcloud in the name of its clients.
             let servers = web.pools.get(pool).into_iter().flat_map(|pool| &pool.servers);
-            web.trust.services = servers.map(|server| server.address.ip().to_canonical()).collect();
+            web.trust.services =
+                servers.filter_map(|server| server.place.ip()).map(|address| address.ip().to_canonical()).collect();
         }
         section.finish(&mut c.f);
         let Some(hosts) = hosts else {

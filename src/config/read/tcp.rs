@@ -4,7 +4,7 @@ use super::{Context, files};
 use crate::config::file::{Item, Section};
 use crate::config::names;
 use crate::config::settings::tcp::{Check, CheckKind, Mode, ProxyVersion, Service};
-use crate::config::settings::{Listener, Pool, Secret, Server};
+use crate::config::settings::{Listener, Place, Pool, Secret, Server};
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -160,12 +160,12 @@ fn servers_of(c: &mut Context, list: &Item, listen: &[SocketAddr]) -> Vec<Server
             item.error(&mut c.f, format!("{} is no address of a server", address.ip()), "");
             continue;
         }
-        if servers.iter().any(|other| other.address == address) {
+        if servers.iter().any(|other| other.place == Place::Ip(address)) {
             item.error(&mut c.f, format!("{address} is listed twice"), "");
             continue;
         }
         check_loop(c, &item, address, listen);
-        servers.push(Server { name: text.to_owned(), address });
+        servers.push(Server { name: text.to_owned(), place: Place::Ip(address) });
     }
     if servers.len() > SERVERS_MAX {
         list.error(&mut c.f, format!("there are more than {SERVERS_MAX} servers"), "");

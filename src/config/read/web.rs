@@ -4,17 +4,21 @@
 use super::{Context, services};
 use crate::config::file::{Item, Section};
 use crate::config::settings::{
-    Balance, Check, CheckKind, Listener, Pool, PoolKind, Prefix, ProxyVersion, Route, Server, Trust,
+    Balance, Check, CheckKind, Listener, Place, Pool, PoolKind, Prefix, ProxyVersion, Route, Server, Trust,
 };
 use crate::config::{cloudflare, names};
 use ipnet::IpNet;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 const PROXY_VERSIONS: [(&str, ProxyVersion); 2] = [("v1", ProxyVersion::V1), ("v2", ProxyVersion::V2)];
 
 /// A name in `trusted_proxies`.
 const CLOUDFLARE: &str = "cloudflare";
+
+/// What the kernel's address of a Unix socket has room for, with the zero behind it.
+const UNIX_PATH_BYTES_MAX: usize = 107;
 
 /// Each server costs a probe every interval and a line in every status.
 const SERVERS_MAX: usize = 256;
@@ -240,6 +244,15 @@ fn servers<'a>(c: &mut Context, list: &Item<'a>, hint: &str, port: u16, web: &mu
     let mut servers: Vec<Server> = Vec::new();
     for item in list.filled_list(&mut c.f, hint) {
         let Some(text) = item.text(&mut c.f) else { continue };
+        if let Some(path) = text.strip_prefix("unix:") {
+            let Some(place) = unix(c, &item, path) else { continue };
+            if servers.iter().any(|other| other.place == place) {
+                item.error(&mut c.f, format!("{place} is listed twice"), "");
+                continue;
+            }
+            servers.push(Server { name: text.to_owned(), place });
+            continue;
+        }
         let address = match names::endpoint(text, port) {
             Ok(address) => address,
             Err((message, hint)) => {
@@ -251,17 +264,28 @@ fn servers<'a>(c: &mut Context, list: &Item<'a>, hint: &str, port: u16, web: &mu
             item.error(&mut c.f, format!("{} is no address of a server", address.ip()), "");
             continue;
         }
-        if servers.iter().any(|other| other.address == address) {
+        if servers.iter().any(|other| other.place == Place::Ip(address)) {
             item.error(&mut c.f, format!("{address} is listed twice"), "");
             continue;
         }
         web.servers.push((item, address));
-        servers.push(Server { name: text.to_owned(), address });
+        servers.push(Server { name: text.to_owned(), place: Place::Ip(address) });
     }
     if servers.len() > SERVERS_MAX {
         list.error(&mut c.f, format!("there are more than {SERVERS_MAX} servers"), "");
     }
     servers
+}
+
+/// `unix:/PATH`.
+fn unix(c: &mut Context, item: &Item, path: &str) -> Option<Place> {
+    if !path.starts_with('/') || path.ends_with('/') || path.len() > UNIX_PATH_BYTES_MAX || path.contains('\0') {
+        let hint =
+            format!("Write a whole path of at most {UNIX_PATH_BYTES_MAX} bytes: \"unix:/run/nextcloud/web.sock\".");
+        item.error(&mut c.f, format!("{path:?} is no path of a Unix socket"), hint);
+        return None;
+    }
+    Some(Place::Unix(Path::new(path).into()))
 }
 
 fn check_of(c: &mut Context, section: Option<Section>, default: CheckKind) -> Check {

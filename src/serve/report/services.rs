@@ -38,7 +38,7 @@ fn server(service: &Service, member: &Arc<Member>) -> Value {
     let is_writer = service.writer().is_some_and(|writer| Arc::ptr_eq(writer, member));
     json!({
         "name": member.server.name,
-        "address": member.server.address.to_string(),
+        "address": member.server.place.to_string(),
         "state": word(member.standing()),
         "reason": member.reason(),
         "is_writer": is_writer,

@@ -7,6 +7,7 @@ use crate::config::settings::tcp::CheckKind;
 use crate::net::clock::{self, Timer};
 use crate::net::driver::Driver;
 use crate::net::stream::Stream;
+use crate::net::upstream;
 use crate::policy::health::{Health, State, Verdict};
 use crate::policy::service::{Standing, galera, writer};
 use crate::proto::mysql::Login;
@@ -217,16 +218,7 @@ impl Checker {
     }
 
     async fn connect(&self, timeout: Duration) -> io::Result<Stream> {
-        let to = self.member.server.address;
-        let source = self.shared.snapshot().source;
-        let source = source.filter(|source| source.is_ipv4() == to.is_ipv4() && !to.ip().is_loopback());
-        let socket = match self.driver.connect(to, source, timeout).await {
-            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable && source.is_some() => {
-                self.driver.connect(to, None, timeout).await?
-            }
-            other => other?,
-        };
-        Ok(Stream::Plain(socket))
+        upstream::connect(&self.driver, &self.member.server.place, self.shared.snapshot().source, timeout).await
     }
 }
 

@@ -70,7 +70,7 @@ impl Service {
     /// Takes over what `old` knew: counters, servers that stayed, and the writer among them.
     pub fn build(settings: &settings::Service, cores: usize, old: Option<&Service>) -> Service {
         let known = |server: &crate::config::settings::Server| {
-            let member = |old: &&Arc<Member>| old.server.address == server.address && old.server.name == server.name;
+            let member = |old: &&Arc<Member>| old.server.place == server.place && old.server.name == server.name;
             old?.members.iter().find(member).cloned()
         };
         let new = |server| Arc::new(Member::new(&settings.name, server, cores));

@@ -6,6 +6,7 @@ use crate::net::clock::{Now, now};
 use crate::net::driver::Socket;
 use crate::net::relay::{self, Side, relay_until};
 use crate::net::stream::Stream;
+use crate::net::upstream;
 use crate::policy::service::spread::{Candidate, Pick, Spread};
 use crate::policy::service::{Standing, spread};
 use crate::proto::proxy_header::{self, Version};
@@ -377,18 +378,10 @@ async fn greet(
     local: Option<SocketAddr>,
     left: Duration,
 ) -> io::Result<Stream> {
-    let to = seat.server.address;
     let source = core.view().snapshot.source;
-    let source = source.filter(|source| source.is_ipv4() == to.is_ipv4() && !to.ip().is_loopback());
-    let socket = match core.driver.connect(to, source, left).await {
-        Err(error) if source.is_some() && error.kind() == io::ErrorKind::AddrNotAvailable => {
-            core.driver.connect(to, None, left).await?
-        }
-        other => other?,
-    };
+    let stream = upstream::connect(&core.driver, &seat.server.place, source, left).await?;
     core.counters().upstream_connects.bump();
-    let _ = socket.keep_alive();
-    let stream = Stream::Plain(socket);
+    let _ = stream.socket().keep_alive();
     if let Some(version) = service.settings.proxy_protocol {
         let version = match version {
             ProxyVersion::V1 => Version::V1,
