@@ -349,6 +349,34 @@ fn real_haproxy_and_curl_in_front_introduce_their_clients() {
     }
 }
 
+#[test]
+fn behind_the_header_comes_tls_as_well() {
+    if !has_curl() {
+        return;
+    }
+    let origin = mirror();
+    let config = Origin::config(&[&origin], "");
+    for driver in ["epoll", "io_uring"] {
+        let edge = Edge::start_with(&config, driver, 1, |settings| {
+            settings.certificates = vec![crate::tls::certificate().0];
+            settings.listeners[0].kind = lyre::config::settings::ListenerKind::Https;
+            settings.listeners[0].proxy_protocol = vec!["127.0.0.1/32".parse().unwrap()];
+        });
+        let port = edge.address.port();
+        for version in ["--http1.1", "--http2"] {
+            let resolve = format!("cloud.test:{port}:127.0.0.1");
+            let url = format!("https://cloud.test:{port}/");
+            let output = Command::new("curl")
+                .args(["-sSk", "--max-time", "20", "--haproxy-protocol", version, "--resolve", &resolve, &url])
+                .output()
+                .unwrap();
+            let told = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert_eq!(told, format!("127.0.0.1 | 127.0.0.1 | https | {port}"), "{driver} {version}: {output:?}");
+        }
+        assert_eq!(edge.metric("lyre_proxy_refused_total") + edge.metric("lyre_tls_failed_total"), 0);
+    }
+}
+
 fn connect_from(source: &str, to: SocketAddr) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&format!("{source}:0").parse::<SocketAddr>().unwrap().into()).unwrap();

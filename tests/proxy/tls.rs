@@ -12,7 +12,7 @@ use std::sync::Arc;
 type TlsClient = StreamOwned<ClientConnection, TcpStream>;
 
 /// A certificate for `cloud.test` and a client that trusts it.
-fn certificate() -> (Certificate, Arc<ClientConfig>) {
+pub fn certificate() -> (Certificate, Arc<ClientConfig>) {
     let made = rcgen::generate_simple_self_signed(["cloud.test".to_owned()]).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
