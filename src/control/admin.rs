@@ -36,6 +36,7 @@ const IO_TIME: Duration = Duration::from_secs(5);
 pub enum Request {
     Status,
     Metrics,
+    Config,
     Events,
     Failover,
     Resume,
@@ -401,6 +402,7 @@ fn parse(bytes: &[u8]) -> Parsed {
     let path = path.split_once('?').map_or(path, |(path, _)| path);
     let (expected, request) = match path {
         "/v1/status" => ("GET", Request::Status),
+        "/v1/config" => ("GET", Request::Config),
         "/v1/events" => ("GET", Request::Events),
         "/metrics" => ("GET", Request::Metrics),
         "/v1/failover" => ("POST", Request::Failover),
@@ -411,7 +413,7 @@ fn parse(bytes: &[u8]) -> Parsed {
         _ => {
             return Parsed::Refused(
                 404,
-                "there is GET /v1/status, GET /v1/events, GET /metrics and POST /v1/{failover,resume,reload,drain,undrain}",
+                "there is GET /v1/status, GET /v1/config, GET /v1/events, GET /metrics and POST /v1/{failover,resume,reload,drain,undrain}",
             );
         }
     };

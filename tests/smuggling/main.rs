@@ -29,7 +29,7 @@ const RESPONSES: &str = include_str!("../vectors/http1/responses.txt");
 
 /// Any host is served, by one core, so that its pool of upstream connections is the only one.
 fn node(backend: &Backend) -> Node {
-    let edits = [("hosts = [\"cloud.example.com\"]", "hosts = [\"*\"]"), ("cores = 2", "cores = 1")];
+    let edits = [("hosts = [\"cloud.example.com\"]", "hosts = [\"*\"]"), ("cores = 2", "cores = 1"), ("300ms", "15s")];
     let extra = "[log]\naccess = \"off\"\n";
     Node::start(Start { server: Some(backend.address), edits: &edits, extra, ..Start::default() })
 }
