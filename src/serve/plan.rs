@@ -8,7 +8,7 @@ use crate::policy::route;
 use crate::proto::http1::exchange::{Exchange, ExchangeFault, Framing, Reply, Step};
 use crate::proto::http1::response::unfold;
 use crate::proto::http1::{
-    BodyLength, HeadReader, Limits, Method, Parsed, RequestHead, ResponseError, ResponseHead, TargetForm,
+    BodyLength, HeadReader, Limits, Method, Parsed, RequestError, RequestHead, ResponseError, ResponseHead, TargetForm,
 };
 use crate::serve::connection::Connection;
 use crate::serve::core::{Core, RequestId, View};
@@ -73,6 +73,9 @@ fn plan(connection: &Connection, view: &View, head: &RequestHead<'_>, id: &Reque
     let exchange = Exchange::new(head, may_keep);
     if connection.kind == ListenerKind::RedirectToHttps || head.target_form() == TargetForm::Asterisk {
         return Ok(Plan::Local(local(connection, head, may_keep)));
+    }
+    if head.host().is_some_and(|host| !connection.is_for(host)) {
+        return Err(Failure::Request(RequestError::Misdirected));
     }
     route::check_depth(head.path()).map_err(|_| Own::AboveRoot)?;
     if headers::is_loop(head) {
