@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)] // helpers outside of test functions
 
+mod desync;
 #[allow(dead_code)]
 mod edge;
 mod failures;

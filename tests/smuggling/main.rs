@@ -207,10 +207,8 @@ fn check_answers(case: &Case, arrivals: &[Arrival], answers: &[Answer]) -> Resul
             Outcome::Refuse { status, .. } => must_close = want(rest.next(), *status, true).map(|_| true)?,
             Outcome::Abort { .. } => must_close = want(rest.next(), 400, true).map(|_| true)?,
             // Nobody is left to hear it; an answer would be a refusal.
-            Outcome::Truncated => {
-                if rest.next().is_some_and(|answer| answer.status < 400) {
-                    return Err("a cut request was answered as if it were whole".to_owned());
-                }
+            Outcome::Truncated if rest.next().is_some_and(|answer| answer.status < 400) => {
+                return Err("a cut request was answered as if it were whole".to_owned());
             }
             Outcome::Upgrade if !must_close => return Err("kept open although the upgrade was refused".to_owned()),
             _ => {}
