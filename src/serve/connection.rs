@@ -42,7 +42,7 @@ pub struct Connection {
     pub kind: ListenerKind,
     pub tls: Option<Version>,
     /// The server name of the handshake, where it matters: there is more than one certificate.
-    name: Option<Box<str>>,
+    name: Option<Box<ServerName>>,
     pub timer: Timer,
     /// Requests served so far.
     pub served: Cell<u32>,
@@ -50,6 +50,9 @@ pub struct Connection {
     place: Place,
     idle_since: Cell<Now>,
 }
+
+/// Of its own type so that a connection, of which there are many, holds one word.
+struct ServerName(String);
 
 /// The listener a connection came through.
 #[derive(Debug, Clone, Copy)]
@@ -89,7 +92,7 @@ impl Connection {
         let origin = Origin::new(peer, scheme, port, &core.view().snapshot.settings.trust);
         let version = tls.as_ref().map(|info| info.version);
         let names_matter = core.view().snapshot.settings.certificates.len() > 1;
-        let name = tls.and_then(|info| info.sni).filter(|_| names_matter).map(String::into_boxed_str);
+        let name = tls.and_then(|info| info.sni).filter(|_| names_matter).map(|name| Box::new(ServerName(name)));
         let place = core.sleepers.enter();
         let idle_since = Cell::new(now());
         Connection {
@@ -115,6 +118,7 @@ impl Connection {
         else {
             return true;
         };
+        let ServerName(name) = &**name;
         name.eq_ignore_ascii_case(host) || self.core.view().snapshot.names.are_together(name, host)
     }
 
