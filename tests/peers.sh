@@ -7,7 +7,7 @@ want=${1:-test}
 # command:package. A command that exists is not installed again.
 build=(cc:gcc make:make git:git cmake:cmake ip:iproute2)
 test=(keepalived:keepalived haproxy:haproxy nginx:nginx-light apache2:apache2 php-fpm8.2:php-fpm curl:curl wrk:wrk
-      h2load:nghttp2-client mariadbd:mariadb-server garbd:galera-4 tshark:tshark tcpdump:tcpdump cadaver:cadaver openssl:openssl setpriv:util-linux
+       h2load:nghttp2-client mariadbd:mariadb-server garbd:galera-4 tshark:tshark tcpdump:tcpdump cadaver:cadaver openssl:openssl sslscan:sslscan setpriv:util-linux
       setcap:libcap2-bin nft:nftables socat:socat ping:iputils-ping arping:iputils-arping pgrep:procps)
 bench=(perf:linux-perf)
 
@@ -27,7 +27,15 @@ if [ "$want" != build ] && [ ! -x "$peers/h2spec" ]; then
   fi
 fi
 
+# file:package, where a package brings no command.
+files=(/usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream)
+
 missing=()
+if [ "$want" != build ]; then
+  for pair in "${files[@]}"; do
+    [ -e "${pair%%:*}" ] || missing+=("${pair#*:}")
+  done
+fi
 for pair in "${list[@]}"; do
   PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%:*}" >/dev/null || missing+=("${pair#*:}")
 done

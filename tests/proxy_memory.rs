@@ -12,6 +12,7 @@ mod origin;
 use edge::{Edge, on_each_driver};
 use lyre::config::settings::{Certificate, ListenerKind};
 use origin::{Origin, ok};
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 
@@ -109,6 +110,61 @@ fn a_gibibyte_each_way_passes_over_h2_in_bounded_memory() {
         assert!(grown < 48, "{grown} MiB more than before");
     }
     let _ = std::fs::remove_file(&zeros);
+}
+
+/// Many heads without an end, and many clients that read nothing of what they asked for.
+#[test]
+fn unfinished_heads_and_slow_readers_take_bounded_memory() {
+    const CLIENTS: u64 = 300;
+    let origin = gibibyte_origin();
+    let config = Origin::config(
+        &[&origin],
+        "max_requests_per_server = 1000\n[limits]\nmax_connections_per_client = 2000\n[timeouts]\nhead = \"5s\"\nclient_idle = \"60s\"\n",
+    );
+    on_each_driver(&config, |edge| {
+        // What a head may have at most, less its last line.
+        let field = format!("X-Pad: {}\r\n", "p".repeat(12_000));
+        let head = format!("GET / HTTP/1.1\r\nHost: cloud.test\r\n{}", field.repeat(5));
+        let before = private_bytes();
+        let mut clients: Vec<_> = (0..CLIENTS).map(|_| edge.connect()).collect();
+        clients.iter_mut().for_each(|client| client.send(&head));
+        let peak = Cell::new(0);
+        edge.wait("all heads have timed out", |edge| {
+            note(&peak, before);
+            edge.metric("lyre_http_failed_total{side=\"downstream\",reason=\"head_timeout\"}") == CLIENTS
+        });
+        // One buffer each that may be twice as large as what is in it, and what the worker pools.
+        let allowed = CLIENTS * 2 * (64 << 10) + (24 << 20);
+        // For people: the bound below decides.
+        eprintln!("{} MiB at most, {} MiB allowed", peak.get() >> 20, allowed >> 20);
+        assert!(peak.get() < allowed, "{} MiB more than before, {} MiB allowed", peak.get() >> 20, allowed >> 20);
+        drop(clients);
+        let before = private_bytes();
+        let mut readers: Vec<_> = (0..20).map(|_| edge.connect()).collect();
+        for reader in &mut readers {
+            reader.send("GET /big HTTP/1.1\r\nHost: cloud.test\r\n\r\n");
+            reader.head();
+        }
+        let peak = Cell::new(0);
+        let sent = || edge.metric("lyre_frontend_sent_bytes_total");
+        let last = Cell::new((sent(), 0));
+        // Until nothing has moved for a while: the kernel's buffers are full.
+        edge.wait("the servers are stopped", |_| {
+            note(&peak, before);
+            let (bytes, times) = last.get();
+            last.set(if sent() == bytes { (bytes, times + 1) } else { (sent(), 0) });
+            last.get().1 > 100
+        });
+        // The origin's threads have a block of a MiB each.
+        let allowed = (20 << 20) + (16 << 20);
+        // For people: the bound below decides.
+        eprintln!("{} MiB at most, {} MiB allowed", peak.get() >> 20, allowed >> 20);
+        assert!(peak.get() < allowed, "{} MiB more than before, {} MiB allowed", peak.get() >> 20, allowed >> 20);
+    });
+}
+
+fn note(peak: &Cell<u64>, before: u64) {
+    peak.set(peak.get().max(private_bytes().saturating_sub(before)));
 }
 
 #[test]

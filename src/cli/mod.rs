@@ -6,6 +6,7 @@
 mod bans;
 mod check;
 mod client;
+mod diff;
 mod doctor;
 mod events;
 mod import;
@@ -68,6 +69,9 @@ enum Command {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
+        /// Print what a reload would change in the lyre that runs with this file
+        #[arg(long)]
+        diff: bool,
     },
     /// Run a whole pair in network namespaces of this machine, break it in turn, print what each fault cost
     Demo(crate::demo::Options),
@@ -241,7 +245,12 @@ struct SocketOptions {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(config) => run::run(&config.path(), config.node.as_deref()),
-        Command::Check { config, json } => check::run(&config.path(), config.node.as_deref(), json),
+        Command::Check { config, json, diff: false } => check::run(&config.path(), config.node.as_deref(), json),
+        Command::Check { config, json, diff: true } => {
+            let path = config.path();
+            let client = SocketOptions { socket: None, config: Some(path.clone()) }.client();
+            diff::run(&path, config.node.as_deref(), &client, json)
+        }
         Command::Demo(options) => demo(options),
         Command::Status { socket, json, watch } => status::run(&socket.client(), json, watch),
         Command::Events { socket, json } => events::run(&socket.client(), json),

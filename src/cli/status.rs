@@ -4,7 +4,7 @@ use super::client::Client;
 use super::orders;
 use super::output::{self, Colour, Style};
 use crate::config::calendar::show_time;
-use crate::control::status::{NodeState, Router, Status, Tracker, Transition, WorkerState};
+use crate::control::status::{Certificate, NodeState, Router, Status, Tracker, Transition, WorkerState};
 use serde_json::Value;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -73,6 +73,7 @@ fn render(status: &Status, before: Option<(Duration, &Status)>, style: Style) ->
     let mut lines = vec![head(status, style), config_line(status, style)];
     section(&mut lines, style, "addresses", &status.routers, |router| router_lines(router, style));
     section(&mut lines, style, "trackers", &status.trackers, |tracker| vec![tracker_line(tracker, style)]);
+    section(&mut lines, style, "certificates", &status.certificates, |one| vec![certificate_line(one, style)]);
     worker(&mut lines, status, before, style);
     pools(&mut lines, status, style);
     services(&mut lines, status, style);
@@ -114,6 +115,17 @@ fn config_line(status: &Status, style: Style) -> String {
         line += &style.paint(Colour::Bad, error);
     }
     line
+}
+
+fn certificate_line(certificate: &Certificate, style: Style) -> String {
+    let path = printable(&certificate.path.display().to_string());
+    let Some(seconds) = certificate.expires_in else { return path };
+    let state = match seconds {
+        ..=0 => style.paint(Colour::Bad, format!("expired {} ago", age(-seconds as f64))),
+        1..=604_800 => style.paint(Colour::Odd, format!("expires in {}", age(seconds as f64))),
+        _ => format!("expires in {}", age(seconds as f64)),
+    };
+    format!("{path}: {state}")
 }
 
 fn router_lines(router: &Router, style: Style) -> Vec<String> {

@@ -67,19 +67,27 @@ impl Machine {
     }
 
     fn open(&self, path: &Path) -> io::Result<FileContent> {
-        let base = self.bundle.path.parent().unwrap_or(Path::new(""));
-        let file = std::fs::File::open(base.join(path))?;
-        let metadata = file.metadata()?;
-        if metadata.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
-        let mut bytes = Vec::new();
-        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > FILE_BYTES_MAX {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        Ok(FileContent { bytes, is_public: metadata.permissions().mode() & 0o004 != 0 })
+        open(&self.bundle.path.parent().unwrap_or(Path::new("")).join(path))
     }
+}
+
+fn open(path: &Path) -> io::Result<FileContent> {
+    let file = std::fs::File::open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(FileContent { bytes, is_public: metadata.permissions().mode() & 0o004 != 0 })
+}
+
+/// Its content, within the limit for files that a configuration names.
+pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    open(path).map(|file| file.bytes)
 }
 
 impl Host for Machine {

@@ -12,6 +12,7 @@ mod x509;
 
 pub mod bundle;
 pub mod error;
+pub mod outline;
 pub mod settings;
 pub mod units;
 
@@ -64,6 +65,24 @@ pub fn read(path: &Path, node: Option<&str>) -> Report {
 pub fn from_bundle(bundle: &Bundle) -> Result<Settings, ConfigErrors> {
     let report = read_bundle(bundle);
     report.outcome.map(|(settings, _)| settings).ok_or(ConfigErrors(report.errors))
+}
+
+/// `bundle` with the certificate and key files of `settings` as they are now.
+pub fn with_certificates_reread(bundle: &Bundle, settings: &Settings) -> Result<Bundle, ConfigErrors> {
+    let base = bundle.path.parent().unwrap_or(Path::new(""));
+    let of_certificates = |path: &Path| {
+        let path = base.join(path);
+        settings.certificates.iter().any(|certificate| certificate.cert_path == path || certificate.key_path == path)
+    };
+    let mut renewed = bundle.clone();
+    let mut errors = Vec::new();
+    for (path, content) in renewed.files.iter_mut().filter(|(path, _)| of_certificates(path)) {
+        match host::read_file(&base.join(path)) {
+            Ok(bytes) => *content = bytes,
+            Err(error) => errors.push(Problem::of_file(&base.join(path), format!("cannot be read: {error}"))),
+        }
+    }
+    if errors.is_empty() { Ok(renewed) } else { Err(ConfigErrors(errors)) }
 }
 
 /// As [`from_bundle`], with the warnings.

@@ -7,6 +7,8 @@ pub mod track;
 pub mod vip;
 
 use ipnet::IpNet;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -127,6 +129,14 @@ pub struct Certificate {
     pub key_path: PathBuf,
     pub chain_pem: Arc<[u8]>,
     pub key_pem: Arc<[u8]>,
+}
+
+impl Certificate {
+    /// When it stops being valid, in seconds since 1970.
+    pub fn not_after(&self) -> Option<i64> {
+        let leaf = CertificateDer::pem_slice_iter(&self.chain_pem).next()?.ok()?;
+        super::x509::validity(&leaf).map(|validity| validity.not_after)
+    }
 }
 
 impl std::fmt::Debug for Certificate {

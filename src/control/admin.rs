@@ -37,6 +37,7 @@ const IO_TIME: Duration = Duration::from_secs(5);
 pub enum Request {
     Status,
     Metrics,
+    Config,
     Events,
     Failover,
     Resume,
@@ -404,6 +405,7 @@ fn parse(bytes: &[u8]) -> Parsed {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let (expected, request) = match path {
         "/v1/status" => ("GET", Request::Status),
+        "/v1/config" => ("GET", Request::Config),
         "/v1/events" => ("GET", Request::Events),
         "/metrics" => ("GET", Request::Metrics),
         "/v1/failover" => ("POST", Request::Failover),
@@ -424,7 +426,7 @@ fn parse(bytes: &[u8]) -> Parsed {
         _ => {
             return Parsed::Refused(
                 404,
-                "there is GET /v1/status, GET /v1/events, GET /v1/bans, GET /metrics and POST /v1/{failover,resume,reload,drain,undrain,ban,unban}",
+                "there is GET /v1/status, GET /v1/config, GET /v1/events, GET /v1/bans, GET /metrics and POST /v1/{failover,resume,reload,drain,undrain,ban,unban}",
             );
         }
     };

@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod backoff;
+pub mod certificates;
 pub mod clock;
 pub mod confine;
 pub mod doctor;

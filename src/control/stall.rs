@@ -104,6 +104,9 @@ mod tests {
         assert_eq!(Look::take(Pid::this(), 47), None, "another core's name begins like it");
         drop(end);
         core.join().unwrap();
-        assert_eq!(look(), None);
+        // The kernel may show a thread a moment longer than it can be joined.
+        while look().is_some() {
+            assert!(std::time::Instant::now() < deadline + Duration::from_secs(10), "{:?}", look());
+        }
     }
 }

@@ -26,6 +26,9 @@ pub struct Status {
     pub hooks: Hooks,
     pub worker: Worker,
     pub cores: Vec<Core>,
+    /// What https listeners serve with.
+    #[serde(default)]
+    pub certificates: Vec<Certificate>,
     /// The link to the other node; null without one.
     #[serde(default)]
     pub pair: Option<PairLink>,
@@ -37,6 +40,15 @@ pub struct Status {
     pub detail: serde_json::Map<String, serde_json::Value>,
     /// Newest last, at most 50.
     pub transitions: Vec<Transition>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    pub path: PathBuf,
+    /// Seconds since 1970; null where the file does not say.
+    pub not_after: Option<i64>,
+    /// Seconds from now; negative once it has expired.
+    pub expires_in: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

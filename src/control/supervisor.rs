@@ -12,6 +12,7 @@ mod report;
 use crate::config::bundle::Bundle;
 use crate::config::settings::{AccessLog, Settings};
 use crate::control::admin::{Admin, AdminError, Ticket};
+use crate::control::certificates::CertificateWatch;
 use crate::control::clock;
 use crate::control::entry::{Orders, cores_by_memory_lock};
 use crate::control::events::{self, Line, Stories, Story};
@@ -110,6 +111,7 @@ struct Supervisor {
     next_id: u64,
     reloading: Option<Reloading>,
     reloads: Tally,
+    certificates: CertificateWatch,
     hand_over: Option<RunningHandOver>,
     is_draining: bool,
     is_stopping: bool,
@@ -155,6 +157,7 @@ impl Supervisor {
         let succession = Succession::new(&settings).map_err(RunError::Page)?;
         let tracks = Tracks::start(&settings, Arc::clone(&view)).map_err(RunError::Tracks)?;
         let hooks = Hooks::start(&settings).map_err(RunError::Tracks)?;
+        let certificates = CertificateWatch::new(&settings, now);
         Ok(Supervisor {
             settings,
             bundle,
@@ -181,6 +184,7 @@ impl Supervisor {
             next_id: 0,
             reloading: None,
             reloads: Tally::default(),
+            certificates,
             hand_over: None,
             is_draining: false,
             is_stopping: false,
@@ -392,6 +396,9 @@ impl Supervisor {
         self.advance_hand_over(now, Input::Tick);
         self.finish_shelter(now);
         self.expire_reload(now);
+        if !self.is_stopping && self.reloading.is_none() && self.certificates.has_changed(now) {
+            self.begin_renewal(now);
+        }
         self.expire_waiting(now);
         self.expire_bans(now);
         if self.watchdog_at.is_some_and(|at| now >= at) {
@@ -434,6 +441,7 @@ impl Supervisor {
             self.reloading.as_ref().map(|reloading| reloading.deadline),
             self.hand_over.as_ref().map(RunningHandOver::deadline),
             self.watchdog_at,
+            self.certificates.deadline().filter(|_| !self.is_stopping && self.reloading.is_none()),
             self.succession.deadline(now),
         ];
         let timeout = match deadlines.into_iter().flatten().min() {

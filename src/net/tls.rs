@@ -1,7 +1,7 @@
 //! TLS 1.2 and 1.3 on rustls, as bytes like any other: [`Stream::Tls`](crate::net::stream::Stream).
 //!
 //! Reading order: `session` (rustls as a pure byte machine), `stream` (a session over a socket), `config`
-//! (certificates, suites, tickets), `accept` and `connect` (the two handshakes).
+//! (certificates, suites), `tickets`, `accept` and `connect` (the two handshakes).
 //!
 //! An idle connection holds the session's keys and no buffer. The end of a stream is a close_notify; a FIN without
 //! one is `UnexpectedEof`, for it may be an attacker's truncation (RFC 8446 §6.1).
@@ -11,11 +11,13 @@ mod config;
 mod connect;
 mod session;
 mod stream;
+mod tickets;
 
 pub use accept::Acceptor;
 pub use config::{Certificate, ConfigError, Names, server_config, ticketer};
 pub use connect::{Connector, Trust};
 pub use stream::TlsStream;
+pub use tickets::shared_ticketer;
 
 use rustls::ProtocolVersion;
 

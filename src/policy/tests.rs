@@ -12,12 +12,13 @@ use crate::proto::http1::exchange::{Exchange, Framing, Step};
 use crate::proto::http1::*;
 use corpus::{Body, Case, Outcome};
 
-const REQUESTS: [&str; 5] = [
+const REQUESTS: [&str; 6] = [
     include_str!("../../tests/vectors/http1/length.txt"),
     include_str!("../../tests/vectors/http1/coding.txt"),
     include_str!("../../tests/vectors/http1/chunks.txt"),
     include_str!("../../tests/vectors/http1/start-line.txt"),
     include_str!("../../tests/vectors/http1/expect-upgrade.txt"),
+    include_str!("../../tests/vectors/http1/pipeline.txt"),
 ];
 const RESPONSES: &str = include_str!("../../tests/vectors/http1/responses.txt");
 

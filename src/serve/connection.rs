@@ -10,6 +10,7 @@ use crate::net::stream::{Bytes, Stream};
 use crate::net::tls::{TlsInfo, Version};
 use crate::policy::headers::{Origin, Scheme};
 use crate::proto::http1::BodyLength;
+use crate::proto::http1::authority::Authority;
 use crate::serve::core::Core;
 use crate::serve::downstream::Downstream;
 use crate::serve::h2;
@@ -40,6 +41,8 @@ pub struct Connection {
     pub origin: Origin,
     pub kind: ListenerKind,
     pub tls: Option<Version>,
+    /// The server name of the handshake, where it matters: there is more than one certificate.
+    name: Option<Box<ServerName>>,
     pub timer: Timer,
     /// Requests served so far.
     pub served: Cell<u32>,
@@ -47,6 +50,9 @@ pub struct Connection {
     place: Place,
     idle_since: Cell<Now>,
 }
+
+/// Of its own type so that a connection, of which there are many, holds one word.
+struct ServerName(String);
 
 /// The listener a connection came through.
 #[derive(Debug, Clone, Copy)]
@@ -79,11 +85,14 @@ pub enum Next {
 
 impl Connection {
     /// An admitted connection.
-    fn new(core: Rc<Core>, stream: Stream, tls: Option<Version>, newcomer: Newcomer) -> Connection {
+    fn new(core: Rc<Core>, stream: Stream, tls: Option<TlsInfo>, newcomer: Newcomer) -> Connection {
         let Newcomer { client: peer, door: Door { port, kind }, noted } = newcomer;
         core.counters().connections.up();
         let scheme = if kind == ListenerKind::Https { Scheme::Https } else { Scheme::Http };
         let origin = Origin::new(peer, scheme, port, &core.view().snapshot.settings.trust);
+        let version = tls.as_ref().map(|info| info.version);
+        let names_matter = core.view().snapshot.settings.certificates.len() > 1;
+        let name = tls.and_then(|info| info.sni).filter(|_| names_matter).map(|name| Box::new(ServerName(name)));
         let place = core.sleepers.enter();
         let idle_since = Cell::new(now());
         Connection {
@@ -91,13 +100,26 @@ impl Connection {
             stream,
             origin,
             kind,
-            tls,
+            tls: version,
+            name,
             timer: Timer::new(),
             served: Cell::new(0),
             _noted: noted,
             place,
             idle_since,
         }
+    }
+
+    /// Whether requests for `host` may come this way: a client that asks for another of our names here (RFC 9110 §7.4,
+    /// RFC 9113 §9.1.1) was given a certificate for it too.
+    pub fn is_for(&self, host: &[u8]) -> bool {
+        let (Some(name), Some(Ok(host))) =
+            (&self.name, Authority::parse(host).map(|authority| std::str::from_utf8(authority.host)))
+        else {
+            return true;
+        };
+        let ServerName(name) = &**name;
+        name.eq_ignore_ascii_case(host) || self.core.view().snapshot.names.are_together(name, host)
     }
 
     /// The first bytes of the next request; `None` when there will be none. [`Connection::rest`] comes first.
@@ -250,10 +272,10 @@ enum Step {
 impl Life {
     /// Of an admitted client.
     pub fn new(core: Rc<Core>, stream: Stream, tls: Option<TlsInfo>, newcomer: Newcomer) -> Life {
-        let version = tls.as_ref().map(|info| info.version);
-        let connection = Rc::new(Connection::new(core, stream, version, newcomer));
-        if let Some(info) = tls.filter(|info| info.alpn.as_deref() == Some(b"h2")) {
-            let step = Step::Ending(Box::pin(h2::run(connection.clone(), info.sni)));
+        let is_h2 = tls.as_ref().is_some_and(|info| info.alpn.as_deref() == Some(b"h2"));
+        let connection = Rc::new(Connection::new(core, stream, tls, newcomer));
+        if is_h2 {
+            let step = Step::Ending(Box::pin(h2::run(connection.clone())));
             return Life { connection, step };
         }
         connection.rest();

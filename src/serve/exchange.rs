@@ -404,6 +404,7 @@ impl<'r, D: Downstream> Run<'r, D> {
         drop(bytes);
         if reader.is_done() {
             slot.take();
+            self.heed_early_end(side);
         }
         let trailers = self.end(&mut out, &mut reader, reply.sent);
         let is_end = reader.is_done() && trailers.is_empty();
@@ -415,6 +416,14 @@ impl<'r, D: Downstream> Run<'r, D> {
             turn.step().await;
         }
         Ok(())
+    }
+
+    /// A response that was over before its request was: the server may take the rest of the body for its next request
+    /// (0.CL), so nobody else's may follow it there, even if the body does come to its end.
+    fn heed_early_end(&mut self, side: &Side<'r>) {
+        if !side.is_done() {
+            self.state.spoil_upstream();
+        }
     }
 
     /// One piece of the response body.
@@ -452,6 +461,7 @@ impl<'r, D: Downstream> Run<'r, D> {
             self.record.bytes_out += piece.len() as u64;
             if reader.is_done() {
                 slot.take();
+                self.heed_early_end(side);
             }
             timer.arm(patience);
             return told(side.beside(timer.bound(client.send_all(&piece, reader.is_done()))).await);
@@ -472,6 +482,7 @@ impl<'r, D: Downstream> Run<'r, D> {
                 self.state.spoil_upstream();
             }
             slot.take();
+            self.heed_early_end(side);
         }
         let trailers = self.end(&mut out, reader, sent);
         drop(piece);

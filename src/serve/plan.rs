@@ -9,7 +9,8 @@ use crate::policy::{document, login, route};
 use crate::proto::http1::exchange::{Exchange, ExchangeFault, Framing, Reply, Step};
 use crate::proto::http1::response::unfold;
 use crate::proto::http1::{
-    BodyLength, HeadReader, Limits, Method, Name, Parsed, RequestHead, ResponseError, ResponseHead, TargetForm,
+    BodyLength, HeadReader, Limits, Method, Name, Parsed, RequestError, RequestHead, ResponseError, ResponseHead,
+    TargetForm,
 };
 use crate::serve::abuse::Refusal;
 use crate::serve::balance::Wish;
@@ -97,6 +98,9 @@ fn plan(connection: &Connection, view: &View, head: &RequestHead<'_>, id: &Reque
     }
     if connection.kind == ListenerKind::RedirectToHttps {
         return Ok(Plan::Local(local(client.address, head, may_keep, to_https(head))));
+    }
+    if head.host().is_some_and(|host| !connection.is_for(host)) {
+        return Err(Failure::Request(RequestError::Misdirected));
     }
     route::check_depth(head.path()).map_err(|_| Own::AboveRoot)?;
     if headers::is_loop(head) {

@@ -1,8 +1,8 @@
 //! What the executors of one worker share: immutable snapshots swapped as a whole, and atomics with one writer each.
 
-use crate::config::settings::{self, Place, Settings};
+use crate::config::settings::{self, Place, Secret, Settings};
 use crate::net::spool::Spool;
-use crate::net::tls::{Certificate, ConfigError, Names, server_config, ticketer};
+use crate::net::tls::{Certificate, ConfigError, Names, server_config, shared_ticketer, ticketer};
 use crate::policy::admission::{Rate, Verdict};
 use crate::serve::abuse::Abuse;
 use crate::serve::page::SharedPage;
@@ -135,8 +135,7 @@ pub struct Snapshot {
     /// For https listeners; absent without certificates.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     pub names: Names,
-    /// Outlives reloads, so that clients resume across them.
-    tickets: Arc<dyn ProducesTickets>,
+    tickets: Tickets,
     /// Upstream connections leave from here, so that `trusted_proxies` may name the node.
     pub source: Option<IpAddr>,
 }
@@ -144,15 +143,12 @@ pub struct Snapshot {
 impl Snapshot {
     /// Builds what `settings` needs, taking over the state of servers that `old` knew.
     pub fn build(settings: Settings, cores: usize, old: Option<&Snapshot>) -> Result<Snapshot, ConfigError> {
-        let tickets = match old {
-            Some(old) => old.tickets.clone(),
-            None => ticketer()?,
-        };
+        let tickets = Tickets::of(&settings, old)?;
         let certificates: Vec<_> = settings.certificates.iter().map(certificate).collect();
         let protocols: &[&[u8]] = if settings.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
         let tls = match certificates.as_slice() {
             [] => None,
-            certificates => Some(server_config(certificates, tickets.clone(), protocols)?),
+            certificates => Some(server_config(certificates, tickets.ticketer.clone(), protocols)?),
         };
         let names = Names::new(&certificates)?;
         let settings = Arc::new(settings);
@@ -179,6 +175,28 @@ impl Snapshot {
         let node = this.map(|node| node.name.clone()).unwrap_or_default();
         let source = this.map(|node| node.address);
         Ok(Snapshot { settings, pools, services, node, tls, names, tickets, source })
+    }
+}
+
+/// Outlives reloads that keep the secret, so that clients resume across them.
+#[derive(Clone)]
+struct Tickets {
+    ticketer: Arc<dyn ProducesTickets>,
+    /// What its keys follow from; without one they are random and this process's own.
+    secret: Option<Secret>,
+}
+
+impl Tickets {
+    fn of(settings: &Settings, old: Option<&Snapshot>) -> Result<Tickets, ConfigError> {
+        let secret = settings.cluster.as_ref().map(|cluster| cluster.secret.clone());
+        if let Some(old) = old.filter(|old| old.tickets.secret == secret) {
+            return Ok(old.tickets.clone());
+        }
+        let ticketer = match &secret {
+            Some(secret) => shared_ticketer(&secret.0)?,
+            None => ticketer()?,
+        };
+        Ok(Tickets { ticketer, secret })
     }
 }
 

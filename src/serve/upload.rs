@@ -227,7 +227,10 @@ impl Upload {
                 return End::Server;
             }
             drop(piece);
-            turn.step().await;
+            // Sent is done at once: an answer may be on its way already.
+            if !self.reader.is_done() {
+                turn.step().await;
+            }
         }
         self.is_done = true;
         End::Done
@@ -301,7 +304,9 @@ impl Upload {
             if sent.is_err() {
                 return End::Server;
             }
-            turn.step().await;
+            if !self.is_done {
+                turn.step().await;
+            }
         }
         End::Done
     }

@@ -150,8 +150,8 @@ fn header_bombs_are_refused_before_they_unfold() {
     });
 }
 
-/// Fields, and a body if there is one.
-type Case = (Vec<(&'static str, &'static str)>, Option<&'static str>);
+/// Its number in the http-proxy reference §2.7, fields, and a body if there is one.
+type Case = (&'static str, Vec<(&'static str, &'static str)>, Option<&'static str>);
 
 #[test]
 fn malformed_requests_are_errors_of_their_stream_and_reach_no_server() {
@@ -161,51 +161,53 @@ fn malformed_requests_are_errors_of_their_stream_and_reach_no_server() {
     let with = |field: (&'static str, &'static str)| vec![method, scheme, authority, path, field];
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
     let cases: Vec<Case> = vec![
-        (with(("content-length", "0")), Some(smuggled)),
-        (with(("content-length", "100")), Some("hello")),
-        (with(("content-length", "+5")), Some("hello")),
-        (with(("transfer-encoding", "chunked")), Some("0\r\n\r\n")),
-        (with(("connection", "keep-alive")), None),
-        (with(("keep-alive", "1")), None),
-        (with(("proxy-connection", "x")), None),
-        (with(("upgrade", "h2c")), None),
-        (with(("te", "gzip")), None),
-        (with(("foo", "bar\r\ntransfer-encoding: chunked")), None),
-        (with(("foo", "bar\nx: y")), None),
-        (with(("foo", "a\0b")), None),
-        (with(("foo: bar\r\nx", "y")), None),
-        (with(("transfer-encoding: chunked\r\nfoo", "y")), None),
-        (with(("fo o", "y")), None),
-        (with(("", "y")), None),
-        (with(("Foo", "y")), None),
-        (with(("foo:", "y")), None),
-        (with(("foo", " a")), None),
-        (with(("foo", "a\t")), None),
-        (vec![method, scheme, authority, (":path", "/x HTTP/1.1\r\nX: y")], None),
-        (vec![method, scheme, authority, (":path", "/a b")], None),
-        (vec![method, scheme, authority, (":path", "")], None),
-        (vec![method, scheme, authority, (":path", "x")], None),
-        (vec![method, scheme, authority, (":path", "http://b/")], None),
-        (vec![method, scheme, authority, (":path", "*")], None),
-        (vec![(":method", "GET / HTTP/1.1\r\nHost: b"), scheme, authority, path], None),
-        (vec![(":method", ""), scheme, authority, path], None),
-        (vec![method, (":scheme", "http://evil/?"), authority, path], None),
-        (vec![method, (":scheme", ""), authority, path], None),
-        (vec![method, (":scheme", "ftp"), authority, path], None),
-        (vec![method, scheme, authority, path, path], None),
-        (vec![method, scheme, authority], None),
-        (with((":foo", "1")), None),
-        (vec![method, scheme, authority, ("a", "b"), path], None),
-        (with((":status", "200")), None),
-        (with(("host", "b")), None),
-        (vec![method, scheme, path, ("host", "cloud.test"), ("host", "cloud.test")], None),
-        (vec![method, scheme, (":authority", "u@cloud.test"), path], None),
-        (vec![method, scheme, (":authority", "cloud.test/b"), path], None),
-        (vec![method, scheme, path], None),
-        (with((":protocol", "websocket")), None),
+        ("H01", with(("content-length", "0")), Some(smuggled)),
+        ("H02", with(("content-length", "100")), Some("hello")),
+        ("H02", with(("content-length", "+5")), Some("hello")),
+        ("H02", vec![method, scheme, authority, path, ("content-length", "5"), ("content-length", "6")], Some("hello")),
+        ("H03", with(("transfer-encoding", "chunked")), Some("0\r\n\r\n")),
+        ("H04", with(("connection", "keep-alive")), None),
+        ("H04", with(("keep-alive", "1")), None),
+        ("H04", with(("proxy-connection", "x")), None),
+        ("H04", with(("upgrade", "h2c")), None),
+        ("H04", with(("te", "gzip")), None),
+        ("H06", with(("foo", "bar\r\ntransfer-encoding: chunked")), None),
+        ("H06", with(("foo", "bar\nx: y")), None),
+        ("H06", with(("foo", "a\0b")), None),
+        ("H07", with(("foo: bar\r\nx", "y")), None),
+        ("H07", with(("transfer-encoding: chunked\r\nfoo", "y")), None),
+        ("H07", with(("fo o", "y")), None),
+        ("H07", with(("", "y")), None),
+        ("H07", with(("Foo", "y")), None),
+        ("H07", with(("foo:", "y")), None),
+        ("H08", with(("foo", " a")), None),
+        ("H08", with(("foo", "a\t")), None),
+        ("H09", vec![method, scheme, authority, (":path", "/x HTTP/1.1\r\nX: y")], None),
+        ("H09", vec![method, scheme, authority, (":path", "/a b")], None),
+        ("H09", vec![method, scheme, authority, (":path", "")], None),
+        ("H09", vec![method, scheme, authority, (":path", "x")], None),
+        ("H09", vec![method, scheme, authority, (":path", "http://b/")], None),
+        ("H09", vec![method, scheme, authority, (":path", "*")], None),
+        ("H10", vec![(":method", "GET / HTTP/1.1\r\nHost: b"), scheme, authority, path], None),
+        ("H10", vec![(":method", "GET?"), scheme, authority, path], None),
+        ("H10", vec![(":method", ""), scheme, authority, path], None),
+        ("H11", vec![method, (":scheme", "http://evil/?"), authority, path], None),
+        ("H11", vec![method, (":scheme", ""), authority, path], None),
+        ("H11", vec![method, (":scheme", "ftp"), authority, path], None),
+        ("H12", vec![method, scheme, authority, path, path], None),
+        ("H12", vec![method, scheme, authority], None),
+        ("H12", with((":foo", "1")), None),
+        ("H12", vec![method, scheme, authority, ("a", "b"), path], None),
+        ("H12", with((":status", "200")), None),
+        ("H13", with(("host", "b")), None),
+        ("H14", vec![method, scheme, path, ("host", "cloud.test"), ("host", "cloud.test")], None),
+        ("H14", vec![method, scheme, (":authority", "u@cloud.test"), path], None),
+        ("H14", vec![method, scheme, (":authority", "cloud.test/b"), path], None),
+        ("H15", vec![method, scheme, path], None),
+        ("H19", with((":protocol", "websocket")), None),
     ];
     on_each_driver(&Origin::config(&[&origin], ""), |edge| {
-        for (fields, body) in &cases {
+        for (id, fields, body) in &cases {
             let mut raw = Raw::connect(edge);
             raw.headers(1, if body.is_some() { 0 } else { END_STREAM }, fields);
             if let Some(body) = body {
@@ -214,16 +216,17 @@ fn malformed_requests_are_errors_of_their_stream_and_reach_no_server() {
             // A field the frame layer cannot even read ends the connection, the others their stream.
             match raw.refusal(1) {
                 Ok(code) => {
-                    assert_eq!(code, PROTOCOL_ERROR, "{fields:?}");
+                    assert_eq!(code, PROTOCOL_ERROR, "{id} {fields:?}");
                     raw.get(3, "/next");
-                    assert_eq!(raw.outcome(3), Ok(200), "{fields:?}");
+                    assert_eq!(raw.outcome(3), Ok(200), "{id} {fields:?}");
                 }
-                Err(code) => assert!([PROTOCOL_ERROR, COMPRESSION_ERROR].contains(&code), "{fields:?}: {code}"),
+                Err(code) => assert!([PROTOCOL_ERROR, COMPRESSION_ERROR].contains(&code), "{id} {fields:?}: {code}"),
             }
         }
         let mut raw = Raw::connect(edge);
         raw.headers(1, END_STREAM, &with(("content-length", "5")));
-        assert_eq!(raw.refusal(1), Ok(PROTOCOL_ERROR), "a length and no DATA");
+        assert_eq!(raw.refusal(1), Ok(PROTOCOL_ERROR), "H25: a length and no DATA");
+        // What was cut off after its head may have begun there; it never ended.
         assert!(origin.requests().iter().all(|request| request.path() == "/next"), "{:?}", origin.requests());
     });
 }

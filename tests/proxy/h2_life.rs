@@ -404,3 +404,34 @@ fn http2_can_be_switched_off_and_is_never_spoken_in_clear() {
         assert!(!head.to_lowercase().contains("upgrade") && !head.to_lowercase().contains("http2-settings"), "{head}");
     });
 }
+
+#[test]
+fn priorities_are_ignored_without_harm() {
+    let origin = Origin::answering(|request| ok(request.field("priority").unwrap_or("none")));
+    on_each_driver(&Origin::config(&[&origin], ""), |edge| {
+        let mut raw = Raw::connect(edge);
+        // RFC 9218 §7.1 for a stream that is still to come, RFC 7540 §5.3 for itself and in HEADERS, then the field.
+        raw.frame(0x10, 0, 0, &[0, 0, 0, 1, b'u', b'=', b'0', b',', b'i']);
+        raw.frame(0x10, 0, 0, &[0, 0, 0, 1, 0xff, 0xfe]);
+        raw.frame(2, 0, 3, &[0, 0, 0, 0, 255]);
+        let mut fields = get("/").to_vec();
+        fields.push(("priority", "u=0, i"));
+        let mut weighted = vec![0x80, 0, 0, 0, 16];
+        weighted.extend(block(&fields));
+        raw.frame(HEADERS, END_HEADERS | END_STREAM | 0x20, 1, &weighted);
+        assert_eq!(raw.outcome(1), Ok(200));
+        // What is no priority is no error either, and goes on as it is.
+        for (stream, value) in [(3, "u=9"), (5, "u=0;;;"), (7, "\"")] {
+            let mut fields = get("/").to_vec();
+            fields.push(("priority", value));
+            raw.headers(stream, END_STREAM, &fields);
+            assert_eq!(raw.outcome(stream), Ok(200), "{value}");
+            assert_eq!(origin.requests().pop().unwrap().field("priority"), Some(value));
+        }
+        // After the stream has ended.
+        raw.frame(0x10, 0, 0, &[0, 0, 0, 1, b'u', b'=', b'7']);
+        raw.get(9, "/");
+        assert_eq!(raw.outcome(9), Ok(200));
+        assert_eq!(edge.metric("lyre_h2_calmed_total"), 0);
+    });
+}

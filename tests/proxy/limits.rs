@@ -1,7 +1,8 @@
 //! Slow, huge and malformed input meets a limit, and the server behind never sees it.
 
-use crate::edge::on_each_driver;
+use crate::edge::{Client, on_each_driver, settings};
 use crate::origin::{Origin, ok};
+use std::time::Duration;
 
 #[test]
 fn what_breaks_the_rules_is_refused_and_goes_nowhere() {
@@ -128,5 +129,97 @@ fn a_connection_ends_after_its_last_allowed_request() {
             assert_eq!(client.response("GET").field("connection"), connection);
         }
         assert!(client.rest().is_empty());
+    });
+}
+
+#[test]
+fn the_defaults_are_the_documented_ones() {
+    let origin = Origin::answering(|_| ok(""));
+    let settings = settings(&Origin::config(&[&origin], ""), "epoll", 1);
+    let limits = &settings.limits;
+    for (name, value, documented) in [
+        ("max_connections", limits.max_connections, 16_384),
+        ("max_connections_per_client", limits.max_connections_per_client, 256),
+        ("max_head", limits.head_bytes_max, 64 << 10),
+        ("max_header_line", limits.header_line_bytes_max, 16 << 10),
+        ("max_headers", limits.header_count_max, 100),
+        ("max_target", limits.target_bytes_max, 16 << 10),
+        ("max_keepalive_requests", limits.keepalive_requests_max as usize, 10_000),
+        ("max_handshakes", limits.handshakes_max, 64),
+    ] {
+        assert_eq!(value, documented, "limits.{name}");
+        let file = include_str!("../../docs/configuration.md");
+        let line =
+            file.lines().find(|line| line.starts_with(&format!("| `{name}` |"))).unwrap_or_else(|| panic!("{name}"));
+        let default = line.split('|').nth(3).unwrap().trim().trim_matches(['`', '"']);
+        let shown = default.strip_suffix("KiB").map_or(default.parse(), |kib| kib.parse().map(|kib: usize| kib << 10));
+        assert_eq!(shown, Ok(documented), "what is documented of limits.{name}");
+    }
+    assert_eq!(limits.body_bytes_max, None);
+    let times = &settings.timeouts;
+    assert_eq!((times.head, times.handshake), (Duration::from_secs(10), Duration::from_secs(10)));
+    assert_eq!((times.keepalive, times.client_idle), (Duration::from_secs(60), Duration::from_secs(60)));
+}
+
+/// Clients that begin a request and never end it, and clients that ask for much and read nothing.
+#[test]
+fn slow_clients_are_given_up_in_time_and_others_are_served() {
+    const CLIENTS: usize = 200;
+    const STUCK: u64 = 4;
+    // More than the buffers of four kernel sockets take.
+    let big = vec![b'x'; 48 << 20];
+    let origin = Origin::start(move |mut peer| {
+        while let Some(request) = peer.request() {
+            if request.path() == "/big" {
+                peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", big.len()));
+                peer.send(&big);
+            } else {
+                peer.send(ok("fast"));
+            }
+        }
+    });
+    let config = Origin::config(
+        &[&origin],
+        "max_requests_per_server = 1000\n[limits]\nmax_connections_per_client = 2000\n[timeouts]\nhead = \"1s\"\nclient_idle = \"1s\"\n",
+    );
+    on_each_driver(&config, |edge| {
+        // A head that is large and lacks its end; a body that lacks its rest.
+        let head = format!("GET / HTTP/1.1\r\nHost: cloud.test\r\nX-Pad: {}\r\n", "p".repeat(15_000));
+        let body = "PUT / HTTP/1.1\r\nHost: cloud.test\r\nContent-Length: 1000000\r\n\r\nabc";
+        let slow: Vec<Client> = (0..CLIENTS)
+            .map(|number| {
+                let mut client = edge.connect();
+                client.send(if number % 2 == 0 { head.as_str() } else { body });
+                client
+            })
+            .collect();
+        edge.wait("all are in", |edge| edge.metric("lyre_frontend_connections{") == CLIENTS as u64);
+        assert_eq!(edge.get("/").text(), "fast");
+        for mut client in slow {
+            let answer = client.response("GET");
+            assert_eq!((answer.status, answer.field("connection")), (408, Some("close")));
+        }
+        assert_eq!(
+            edge.metric("lyre_http_failed_total{side=\"downstream\",reason=\"head_timeout\"}"),
+            CLIENTS as u64 / 2
+        );
+        assert_eq!(
+            edge.metric("lyre_http_failed_total{side=\"downstream\",reason=\"body_timeout\"}"),
+            CLIENTS as u64 / 2
+        );
+        // Slow read: asked for much, reads none.
+        let stuck: Vec<Client> = (0..STUCK)
+            .map(|_| {
+                let mut client = edge.connect();
+                client.send("GET /big HTTP/1.1\r\nHost: cloud.test\r\n\r\n");
+                client
+            })
+            .collect();
+        edge.wait("the stuck ones are given up", |edge| {
+            edge.metric("lyre_http_failed_total{side=\"downstream\",reason=\"client_stuck\"}") == STUCK
+        });
+        drop(stuck);
+        edge.wait("nothing is left", |edge| edge.metric("lyre_frontend_connections{") == 0);
+        assert_eq!(edge.get("/").text(), "fast");
     });
 }

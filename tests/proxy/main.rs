@@ -5,6 +5,7 @@
 mod abuse;
 mod client;
 mod crowd;
+mod desync;
 #[allow(dead_code)]
 mod edge;
 mod failures;

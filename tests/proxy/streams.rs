@@ -1,6 +1,6 @@
 //! Long bodies, bodies that cross, and connections that stop being HTTP.
 
-use crate::edge::{Client, Edge, on_each_driver};
+use crate::edge::{Client, Edge, PATIENCE, on_each_driver};
 use crate::origin::{Origin, Peer, ok, settled};
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -152,17 +152,20 @@ fn a_client_that_left_frees_the_servers_place() {
 
 #[test]
 fn a_request_that_comes_while_the_last_one_is_slow_is_not_lost() {
-    let origin = Origin::answering(|request| {
+    let (answer, is_wanted) = std::sync::mpsc::channel();
+    let is_wanted = std::sync::Mutex::new(is_wanted);
+    let origin = Origin::answering(move |request| {
         if request.path() == "/slow" {
-            std::thread::sleep(Duration::from_millis(1_200));
+            is_wanted.lock().unwrap().recv_timeout(PATIENCE).unwrap();
         }
         ok(request.path())
     });
     on_each_driver(&Origin::config(&[&origin], ""), |edge| {
         let mut client = edge.connect();
         client.send("GET /slow HTTP/1.1\r\nHost: cloud.test\r\n\r\n");
-        std::thread::sleep(Duration::from_millis(800));
+        edge.wait("it is at the server", |edge| edge.metric("lyre_server_outstanding") == 1);
         client.send("GET /next HTTP/1.1\r\nHost: cloud.test\r\n\r\n");
+        answer.send(()).unwrap();
         assert_eq!(client.response("GET").text(), "/slow");
         assert_eq!(client.response("GET").text(), "/next");
     });

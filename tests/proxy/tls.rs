@@ -86,6 +86,30 @@ fn https_requests_pass_and_servers_learn_the_scheme() {
 }
 
 #[test]
+fn another_certificates_host_is_misdirected_over_http_1_1_too() {
+    let origin = Origin::answering(|_| ok("x"));
+    let config =
+        Origin::config(&[&origin], "").replace("[\"cloud.test\"]", "[\"cloud.test\", \"other.test\", \"more.test\"]");
+    for driver in ["epoll", "io_uring"] {
+        let (certificate, client) = certificate();
+        let edge = Edge::start_with(&config, driver, 1, |settings| {
+            settings.certificates = vec![certificate.clone(), crate::h2::certificate("other.test")];
+            settings.listeners[0].kind = ListenerKind::Https;
+        });
+        // The first request does not vouch for the second.
+        let mut tls = connect(&edge, &client);
+        for (host, status) in [("cloud.test", 200), ("CLOUD.test:443", 200), ("other.test", 421)] {
+            write!(tls, "GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").unwrap();
+            let head = response(&mut tls).0;
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{host}: {head}");
+        }
+        assert_eq!(tls.read(&mut [0]).unwrap(), 0);
+        assert_eq!(edge.metric("lyre_http_failed_total{side=\"downstream\",reason=\"misdirected\"}"), 1);
+        assert_eq!(edge.metric("lyre_server_requests_total"), 2);
+    }
+}
+
+#[test]
 fn plain_bytes_on_an_https_listener_end_the_connection_and_nothing_else() {
     let origin = Origin::answering(|_| ok("x"));
     for driver in ["epoll", "io_uring"] {

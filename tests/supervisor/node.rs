@@ -29,6 +29,8 @@ pub struct Start<'a> {
     pub file_capability: bool,
     /// Appended to the configuration.
     pub extra: &'a str,
+    /// Parts of the configuration, and what is to stand there.
+    pub edits: &'a [(&'a str, &'a str)],
     pub manager: Option<&'a Manager>,
     /// The program itself with its own worker, in front of this web server.
     pub server: Option<SocketAddr>,
@@ -114,12 +116,16 @@ impl Node {
             fs::copy(&binary, &copy).unwrap();
             binary = copy;
         }
-        let text = format!(
+        let mut text = format!(
             "# stub: {}\n[nextcloud]\nhosts = [\"cloud.example.com\"]\nservers = [\"{server}\"]\n\
              [[listener]]\naddress = \"127.0.0.1:{port}\"\nkind = \"http\"\n[worker]\ncores = 2\nhang_timeout = \"300ms\"\n\
              [timeouts]\ndrain = \"5s\"\n[admin]\nsocket = \"run/lyre.sock\"\n{}",
             start.stub, start.extra
         );
+        for (old, new) in start.edits {
+            assert!(text.contains(old), "no {old:?} in {text}");
+            text = text.replace(old, new);
+        }
         fs::write(directory.join("lyre.toml"), text).unwrap();
         let child = Command::new("true").spawn().unwrap();
         Node { directory, port, child, binary }

@@ -74,6 +74,7 @@ fn every_request_reaches_the_owner_and_gets_its_answer() {
     for (line, request) in [
         ("GET /v1/status", Request::Status),
         ("GET /metrics?x=1", Request::Metrics),
+        ("GET /v1/config", Request::Config),
         ("POST /v1/failover", Request::Failover),
         ("POST /v1/resume", Request::Resume),
         ("POST /v1/reload", Request::Reload),

@@ -50,6 +50,10 @@ impl Supervisor {
             match request {
                 Request::Status => self.ask_worker(now, ticket, false),
                 Request::Metrics => self.ask_worker(now, ticket, true),
+                Request::Config => {
+                    let running = crate::config::outline::outline(&self.settings);
+                    self.admin.answer(now, ticket, &Response::json(200, &running));
+                }
                 Request::Events => {
                     let line = events::Line { unix_ms: clock::unix_ms(), story: events::Story::Subscribed };
                     self.admin.subscribe(now, ticket, &serde_json::to_string(&line).unwrap_or_default());

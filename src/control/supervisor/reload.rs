@@ -6,6 +6,7 @@ use crate::config;
 use crate::config::bundle::Bundle;
 use crate::config::settings::Settings;
 use crate::control::admin::Ticket;
+use crate::control::certificates::CertificateWatch;
 use crate::control::clock;
 use crate::control::listeners::Listeners;
 use crate::control::privileges::{Capabilities, Missing, unprivileged_port};
@@ -28,6 +29,8 @@ struct Candidate {
     settings: Settings,
     bundle: Bundle,
     added: Listeners,
+    /// From right after its files were read, or right before.
+    certificates: CertificateWatch,
 }
 
 /// For status and metrics.
@@ -50,8 +53,21 @@ impl Supervisor {
         }
         tracing::info!(target: "lyre::control", path = %self.bundle.path.display(), "reloading");
         self.notify.reloading(now.0 / 1000);
-        let clients: Vec<Ticket> = client.into_iter().collect();
-        match self.candidate() {
+        let candidate = self.candidate();
+        self.offer(now, client.into_iter().collect(), candidate);
+    }
+
+    /// Certificate files changed: the running configuration goes on with what is in them now, and with nothing else of
+    /// what may have changed on disk.
+    pub(super) fn begin_renewal(&mut self, now: Time) {
+        tracing::info!(target: "lyre::control", "certificate files changed: reading them again");
+        self.notify.reloading(now.0 / 1000);
+        let candidate = self.renewed();
+        self.offer(now, Vec::new(), candidate);
+    }
+
+    fn offer(&mut self, now: Time, clients: Vec<Ticket>, candidate: Result<Candidate, Vec<String>>) {
+        match candidate {
             Err(errors) => self.refuse_reload(now, clients, errors),
             // It will start with the new configuration.
             Ok(candidate) if !self.worker.is_ready() => self.commit_reload(now, clients, candidate),
@@ -95,6 +111,7 @@ impl Supervisor {
     fn candidate(&self) -> Result<Candidate, Vec<String>> {
         let (settings, bundle) = config::load(&self.bundle.path, self.bundle.node.as_deref())
             .map_err(|errors| errors.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let certificates = CertificateWatch::new(&settings, clock::now());
         if settings.worker.cores != self.settings.worker.cores {
             let (from, to) = (self.settings.worker.cores, settings.worker.cores);
             return Err(vec![format!("worker.cores changes from {from} to {to}: that needs a restart")]);
@@ -113,11 +130,22 @@ impl Supervisor {
             .listeners
             .bind_missing(&settings, self.cores)
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        Ok(Candidate { settings, bundle, added })
+        Ok(Candidate { settings, bundle, added, certificates })
+    }
+
+    /// The running configuration with the certificates as they are on disk.
+    fn renewed(&self) -> Result<Candidate, Vec<String>> {
+        let certificates = CertificateWatch::new(&self.settings, clock::now());
+        let bundle = config::with_certificates_reread(&self.bundle, &self.settings)
+            .map_err(|errors| errors.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let renewed = config::from_bundle(&bundle)
+            .map_err(|errors| errors.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        let settings = Settings { certificates: renewed.certificates, ..self.settings.clone() };
+        Ok(Candidate { settings, bundle, added: Listeners::default(), certificates })
     }
 
     fn commit_reload(&mut self, now: Time, clients: Vec<Ticket>, candidate: Candidate) {
-        let Candidate { settings, bundle, added } = candidate;
+        let Candidate { settings, bundle, added, certificates } = candidate;
         self.listeners.extend(added);
         self.listeners.retain(&settings);
         let has_new_routers = self.reloads.has_old_routers || settings.routers != self.settings.routers;
@@ -127,6 +155,7 @@ impl Supervisor {
         self.view.set_hang_timeout(self.settings.worker.hang_timeout);
         self.tracks.reload(&self.settings);
         self.hooks.reload(&self.settings);
+        self.certificates = certificates;
         self.reloads.done += 1;
         self.reloads.last_error = None;
         let mut answer = Answer { message: "reloaded".to_owned(), errors: Vec::new() };

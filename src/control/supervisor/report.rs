@@ -2,11 +2,12 @@
 
 use super::{Supervisor, mib};
 use crate::config::settings::track::{self as config, TrackerKind};
+use crate::control::clock;
 use crate::control::events::standing_word;
 use crate::control::ha::{Pair, word};
 use crate::control::status::{
-    Config, Core, Hooks, NodeState, PairLink, Peer, RaisedAlarm, Router, RouterCounters, Status, Tracker, Worker,
-    WorkerState,
+    Certificate, Config, Core, Hooks, NodeState, PairLink, Peer, RaisedAlarm, Router, RouterCounters, Status, Tracker,
+    Worker, WorkerState,
 };
 use lyre_vrrp::machine::{Health, State};
 use lyre_vrrp::params::Time;
@@ -43,6 +44,7 @@ impl Supervisor {
             hooks: self.hook_status(),
             worker: self.worker_status(now),
             cores: self.core_status(),
+            certificates: self.certificate_status(),
             pair: self
                 .succession
                 .descriptors()
@@ -50,6 +52,30 @@ impl Supervisor {
             pools,
             detail,
             transitions: self.history.iter().cloned().collect(),
+        }
+    }
+
+    fn certificate_status(&self) -> Vec<Certificate> {
+        let now = i64::try_from(clock::unix_ms() / 1000).unwrap_or(0);
+        let of = |certificate: &crate::config::settings::Certificate| {
+            let not_after = certificate.not_after();
+            let expires_in = not_after.map(|at| at - now);
+            Certificate { path: certificate.cert_path.clone(), not_after, expires_in }
+        };
+        self.settings.certificates.iter().map(of).collect()
+    }
+
+    fn certificate_metrics(&self, text: &mut Metrics) {
+        if self.settings.certificates.is_empty() {
+            return;
+        }
+        let name = "lyre_tls_certificate_not_after_seconds";
+        text.family(name, "gauge", "When a served certificate expires, in seconds since 1970.");
+        for certificate in self.certificate_status() {
+            let path = certificate.path.display().to_string();
+            if let Some(at) = certificate.not_after {
+                text.sample(name, &[("certificate", path.as_str())], at);
+            }
         }
     }
 
@@ -185,6 +211,7 @@ impl Supervisor {
         text.single("lyre_config_failed_reloads_total", "counter", "Configurations refused.", self.reloads.failed);
         let is_good = u8::from(self.reloads.last_error.is_none());
         text.single("lyre_config_last_reload_successful", "gauge", "1 unless the last reload failed.", is_good);
+        self.certificate_metrics(&mut text);
         self.vrrp_metrics(now, &mut text);
         self.tracker_metrics(now, &mut text);
         text.0

@@ -25,10 +25,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use window::Windows;
 
-/// Serves a connection whose client chose `h2`, to its end. `name` is the one it asked for in its hello.
-pub async fn run(connection: Rc<Connection>, name: Option<String>) {
+pub use stream::write_parts;
+
+/// Serves a connection whose client chose `h2`, to its end.
+pub async fn run(connection: Rc<Connection>) {
     connection.core.counters().h2_connections.bump();
-    let mux = Rc::new(Mux::new(connection.clone(), name));
+    let mux = Rc::new(Mux::new(connection.clone()));
     let pipe = Pipe::new(mux.clone());
     let outbox = pipe.outbox();
     connection.timer.arm(connection.core.keepalive());
@@ -53,7 +55,8 @@ enum Over {
     Said,
 }
 
-fn builder() -> Builder {
+/// The frame layer as we set it up; the fuzz target of the front uses the same.
+pub fn builder() -> Builder {
     let mut builder = Builder::new();
     builder
         .initial_window_size(window::STREAM_BYTES)

@@ -6,7 +6,6 @@ use super::window;
 use crate::net::clock::{Now, now};
 use crate::net::h2::Wire;
 use crate::net::stream::Stream;
-use crate::proto::http1::authority::Authority;
 use crate::proto::http2::meter::{Abuse, Budget, Meter};
 use crate::serve::connection::Connection;
 use bytes::Bytes;
@@ -22,8 +21,6 @@ use std::task::{Context, Poll, Waker};
 
 pub(super) struct Mux {
     pub(super) connection: Rc<Connection>,
-    /// The server name of the handshake.
-    name: Option<String>,
     meter: RefCell<Meter>,
     abuse: Cell<Option<Abuse>>,
     /// Requests at work.
@@ -40,10 +37,9 @@ pub(super) struct Mux {
 }
 
 impl Mux {
-    pub(super) fn new(connection: Rc<Connection>, name: Option<String>) -> Mux {
+    pub(super) fn new(connection: Rc<Connection>) -> Mux {
         Mux {
             connection,
-            name,
             meter: RefCell::new(Meter::new()),
             abuse: Cell::new(None),
             live: Cell::new(0),
@@ -89,16 +85,6 @@ impl Mux {
 
     pub(super) fn forget_uploads(&self) {
         self.window_wanted.set(0);
-    }
-
-    /// A client that reuses this connection for another of its names (RFC 9113 §9.1.1) was given a certificate for it too.
-    pub(super) fn is_for(&self, host: &[u8]) -> bool {
-        let (Some(name), Some(Ok(host))) =
-            (&self.name, Authority::parse(host).map(|authority| std::str::from_utf8(authority.host)))
-        else {
-            return true;
-        };
-        name.eq_ignore_ascii_case(host) || self.connection.core.view().snapshot.names.are_together(name, host)
     }
 
     /// A stream has brought this much so far.

@@ -141,11 +141,6 @@ impl Client {
         let is_tunnel = parts.extensions.get::<Protocol>().is_some();
         let key = is_tunnel.then(|| STANDARD.encode(std::array::from_fn::<u8, 16, _>(|_| fastrand::u8(..))));
         let written = write_parts(head, &parts, body, key.as_deref().unwrap_or_default());
-        let host = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
-        let host = host.or_else(|| parts.headers.get(http::header::HOST).map(HeaderValue::as_bytes));
-        if written.is_ok() && host.is_some_and(|host| !self.mux.is_for(host)) {
-            return Err(RequestError::Misdirected);
-        }
         self.key.replace(key);
         written
     }
@@ -267,12 +262,7 @@ impl Client {
 }
 
 /// The request as text; see [`write_head`].
-pub(super) fn write_parts(
-    head: &mut Vec<u8>,
-    parts: &Parts,
-    body: Body,
-    websocket_key: &str,
-) -> Result<(), RequestError> {
+pub fn write_parts(head: &mut Vec<u8>, parts: &Parts, body: Body, websocket_key: &str) -> Result<(), RequestError> {
     let request = Request {
         method: parts.method.as_str().as_bytes(),
         scheme: parts.uri.scheme_str().map(str::as_bytes),
