@@ -14,8 +14,8 @@ build: ## the release binary: target/release/lyre
 
 demo: ## run a whole pair on this machine, break it in turn, print the table
 	@tests/peers.sh build
-	$(CARGO) build --release --locked --bin lyre
-	target/release/lyre demo
+	$(CARGO) build --profile demo --locked --bin lyre
+	target/demo/lyre demo
 
 test: ## everything: lint, unit, simulation, black box against the real peers
 	@tests/peers.sh test
