@@ -10,19 +10,22 @@
 
 #[path = "failover/daemon.rs"]
 mod daemon;
+#[path = "failover/metronome.rs"]
+mod metronome;
 
 use lyre::demo::contender::Contender;
 use lyre::demo::contender::keepalived::{self, KeepalivedHaproxy};
 use lyre::demo::contender::lyre::Lyre;
 use lyre::demo::identity::Identity;
-use lyre::demo::lab::{Host, Lab, VIRTUAL_V4};
+use lyre::demo::lab::{Lab, VIRTUAL_V4};
 use lyre::demo::measure::{Outcome, percentile};
 use lyre::demo::rig::{PLAIN_PORT, Pace, Rig};
 use lyre::demo::view::print;
 use lyre::demo::{DemoError, Fault, sandbox, within};
+use metronome::Metronome;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,8 +71,7 @@ struct Run {
 struct Saturation {
     contender: Kind,
     seconds: u64,
-    /// Times the address was taken off a node.
-    moves: usize,
+    seen: metronome::Seen,
     idle_percent: f64,
     /// What the hypervisor took of the processors meanwhile.
     stolen_ms: u64,
@@ -187,7 +189,7 @@ fn start(lab: &Arc<Lab>, identity: &Identity, kind: Kind, advert_ms: u64, rate: 
 fn saturate(lab: &Arc<Lab>, identity: &Identity, kind: Kind, seconds: u64) -> Result<Saturation, DemoError> {
     let mut rig = start(lab, identity, kind, 10, 50)?;
     rig.converge()?;
-    let monitors = lab.nodes.iter().map(monitor).collect::<Result<Vec<_>, _>>()?;
+    let metronome = Metronome::start(&lab.nodes);
     let before = processor_time();
     let mut wrk = sandbox::outsider("wrk");
     wrk.args(["-t2", "-c128", &format!("-d{seconds}s"), "-H", "Host: cloud.demo"]);
@@ -195,23 +197,15 @@ fn saturate(lab: &Arc<Lab>, identity: &Identity, kind: Kind, seconds: u64) -> Re
     let output = lab.client.spawn(&mut wrk)?.wait_with_output().map_err(DemoError::lab("waiting for wrk"))?;
     let after = processor_time();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let mut moves = 0;
-    for (mut child, log) in monitors {
-        child.kill().and_then(|()| child.wait()).map_err(DemoError::lab("ending ip monitor"))?;
-        moves += std::fs::read_to_string(log)
-            .unwrap_or_default()
-            .lines()
-            .filter(|line| line.contains("Deleted") && line.contains(&format!("{VIRTUAL_V4}/")))
-            .count();
-    }
-    if moves > 0 {
+    let seen = metronome.finish();
+    if seen.moves > seen.explained {
         print(&format!("{}\n", rig.last_words()));
     }
     rig.stop()?;
     let saturation = Saturation {
         contender: kind,
         seconds,
-        moves,
+        seen,
         idle_percent: 100.0 * (after.idle - before.idle) as f64 / ((after.total - before.total) as f64).max(1.0),
         // A tick is 10 ms on every Linux that reports to programs.
         stolen_ms: (after.stolen - before.stolen) * 10,
@@ -222,17 +216,8 @@ fn saturate(lab: &Arc<Lab>, identity: &Identity, kind: Kind, seconds: u64) -> Re
             .trim()
             .to_owned(),
     };
-    print(&format!("saturated {}: {} moves of the address\n", label(kind, 10), saturation.moves));
+    print(&format!("saturated {}: {seen:?}\n", label(kind, 10)));
     Ok(saturation)
-}
-
-/// Every change of the node's addresses, in a file.
-fn monitor(node: &Host) -> Result<(Child, PathBuf), DemoError> {
-    let log = sandbox::run_dir().join(format!("monitor-{}", node.name));
-    let file = std::fs::File::create(&log).map_err(DemoError::lab("opening the log of ip monitor"))?;
-    let mut command = sandbox::outsider("ip");
-    command.args(["-o", "monitor", "address"]).stdout(file).stderr(Stdio::null());
-    Ok((node.spawn(&mut command)?, log))
 }
 
 fn processor_time() -> Ticks {
@@ -298,17 +283,22 @@ fn report(runs: u64, measured: &[Run], saturations: &[Saturation]) -> String {
     if !saturations.is_empty() {
         text.push_str("\n## False failovers with all cores saturated, 10 ms adverts\n\n");
         text.push_str(
-            "| pair | seconds | moves of the address | processors idle | stolen by the hypervisor, ms | wrk requests/s |\n\
-             |---|---:|---:|---:|---:|---:|\n",
+            "A processor stands still when a thread of the highest real-time priority gets none of it for 18 ms: the \
+             hypervisor took it away. An Active on it has then missed its adverts, which nobody can tell from a death.\n\n\
+             | pair | seconds | moves of the address | of these after a standstill | standstills, longest ms | processors idle | stolen ms | wrk requests/s |\n\
+             |---|---:|---:|---:|---:|---:|---:|---:|\n",
         );
     }
     for saturation in saturations {
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {:.1} % | {} | {} |",
+            "| {} | {} | {} | {} | {}, {:.0} | {:.1} % | {} | {} |",
             label(saturation.contender, 10),
             saturation.seconds,
-            saturation.moves,
+            saturation.seen.moves,
+            saturation.seen.explained,
+            saturation.seen.standstills,
+            millis(saturation.seen.longest),
             saturation.idle_percent,
             saturation.stolen_ms,
             saturation.requests_per_second

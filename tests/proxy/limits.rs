@@ -139,7 +139,7 @@ fn the_defaults_are_the_documented_ones() {
     let limits = &settings.limits;
     for (name, value, documented) in [
         ("max_connections", limits.max_connections, 16_384),
-        ("max_connections_per_client", limits.max_connections_per_client, 256),
+        ("max_connections_per_client", limits.max_connections_per_client, 1024),
         ("max_head", limits.head_bytes_max, 64 << 10),
         ("max_header_line", limits.header_line_bytes_max, 16 << 10),
         ("max_headers", limits.header_count_max, 100),

@@ -27,9 +27,14 @@ const REQUESTS: [&str; 6] = [
 ];
 const RESPONSES: &str = include_str!("../vectors/http1/responses.txt");
 
-/// Any host is served, by one core, so that its pool of upstream connections is the only one.
+/// Any host is served, by one core, so that its pool of upstream connections is the only one. Not a Nextcloud, whose
+/// chunked bodies would arrive with a length.
 fn node(backend: &Backend) -> Node {
-    let edits = [("hosts = [\"cloud.example.com\"]", "hosts = [\"*\"]"), ("cores = 2", "cores = 1"), ("300ms", "15s")];
+    let edits = [
+        ("[nextcloud]\nhosts = [\"cloud.example.com\"]\n", "[[route]]\npool = \"app\"\n[[pool]]\nname = \"app\"\n"),
+        ("cores = 2", "cores = 1"),
+        ("300ms", "15s"),
+    ];
     let extra = "[log]\naccess = \"off\"\n";
     Node::start(Start { server: Some(backend.address), edits: &edits, extra, ..Start::default() })
 }

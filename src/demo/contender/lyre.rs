@@ -66,7 +66,7 @@ impl Lyre {
         }
         Err(DemoError::Command {
             command: format!("lyre {}", arguments.join(" ")),
-            said: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            said: [output.stderr, output.stdout].map(|text| String::from_utf8_lossy(&text).trim().to_owned()).join(" "),
         })
     }
 }

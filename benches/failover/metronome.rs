@@ -1,0 +1,131 @@
+//! What the machine itself did to everybody on it: when a processor stood still, and when the address moved.
+//!
+//! A thread at the highest real-time priority on every processor wakes each millisecond. Nothing on this machine may
+//! delay it; where it is late by far, the hypervisor had taken the processor away.
+
+use lyre::demo::lab::{Host, VIRTUAL_V4};
+use lyre_vrrp::link::Change;
+use lyre_vrrp::link::linux::clock::{now, readable, wait};
+use lyre_vrrp::link::linux::netlink::Monitor;
+use lyre_vrrp::link::linux::realtime::protect_thread;
+use lyre_vrrp::params::Time;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+const BEAT: Duration = Duration::from_millis(1);
+
+/// Above every contender's.
+const PRIORITY: u8 = 98;
+
+/// An Active that gets no processor for this long has missed two adverts of 10 ms, and the third is due.
+pub const STANDSTILL: Duration = Duration::from_millis(18);
+
+/// From the end of a standstill to the removal of the address it caused: the loser has to hear the new Active first.
+const AFTERMATH: Duration = Duration::from_millis(150);
+
+pub struct Metronome {
+    stop: Arc<AtomicBool>,
+    processors: Vec<JoinHandle<Vec<Standstill>>>,
+    nodes: Vec<JoinHandle<io::Result<()>>>,
+    removals: Vec<Arc<std::sync::Mutex<Vec<Time>>>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Standstill {
+    end: Time,
+    length: Duration,
+}
+
+/// What was seen from the start to the end.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen {
+    /// Times the address was taken off a node.
+    pub moves: usize,
+    /// Those that followed a standstill of a processor.
+    pub explained: usize,
+    pub standstills: usize,
+    pub longest: Duration,
+}
+
+impl Metronome {
+    pub fn start(nodes: &[Host]) -> Metronome {
+        let stop = Arc::new(AtomicBool::new(false));
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let beat = |processor| {
+            let stop = Arc::clone(&stop);
+            thread::spawn(move || beat(processor, &stop))
+        };
+        let processors = (0..processors).map(beat).collect();
+        let mut removals = Vec::new();
+        let watch = |node: &Host| {
+            let (stop, seen) = (Arc::clone(&stop), Arc::new(std::sync::Mutex::new(Vec::new())));
+            removals.push(Arc::clone(&seen));
+            node.thread(move || {
+                let _ = watch(&stop, |at| seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(at));
+            })
+        };
+        let nodes = nodes.iter().map(watch).collect();
+        Metronome { stop, processors, nodes, removals }
+    }
+
+    pub fn finish(self) -> Seen {
+        self.stop.store(true, Ordering::Relaxed);
+        let standstills: Vec<Standstill> =
+            self.processors.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect();
+        for node in self.nodes {
+            drop(node.join());
+        }
+        let lists = self.removals.iter();
+        let moves: Vec<Time> =
+            lists.flat_map(|list| list.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()).collect();
+        let follows = |at: &&Time| {
+            standstills.iter().any(|still| {
+                **at >= Time(still.end.0.saturating_sub(BEAT.as_nanos() as u64)) && at.since(still.end) <= AFTERMATH
+            })
+        };
+        Seen {
+            moves: moves.len(),
+            explained: moves.iter().filter(follows).count(),
+            standstills: standstills.len(),
+            longest: standstills.iter().map(|still| still.length).max().unwrap_or_default(),
+        }
+    }
+}
+
+fn beat(processor: usize, stop: &AtomicBool) -> Vec<Standstill> {
+    let mut standstills = Vec::with_capacity(4096);
+    let mut own = CpuSet::new();
+    let is_pinned = own.set(processor).and_then(|()| sched_setaffinity(Pid::from_raw(0), &own)).is_ok();
+    if !is_pinned || !protect_thread(PRIORITY).is_empty() {
+        return standstills;
+    }
+    while !stop.load(Ordering::Relaxed) {
+        let due = now().plus(BEAT);
+        let _ = wait(&mut [], Some(due));
+        let (end, length) = (now(), now().since(due));
+        if length >= STANDSTILL {
+            standstills.push(Standstill { end, length });
+        }
+    }
+    standstills
+}
+
+/// Calls `removed` whenever the virtual address goes from this node.
+fn watch(stop: &AtomicBool, removed: impl Fn(Time)) -> io::Result<()> {
+    let mut monitor = Monitor::open()?;
+    let _ = protect_thread(PRIORITY - 1);
+    while !stop.load(Ordering::Relaxed) {
+        wait(&mut [readable(monitor.descriptor())], Some(now().plus(Duration::from_millis(50))))?;
+        monitor.drain(|change| {
+            if matches!(change, Change::Address { address, is_removed: true, .. } if address == VIRTUAL_V4) {
+                removed(now());
+            }
+        })?;
+    }
+    Ok(())
+}
