@@ -80,6 +80,9 @@ fn is_statistics(section: &Section) -> bool {
     section.inside().iter().any(is_page) && !has("server") && !has("use_backend") && !has("default_backend")
 }
 
+/// A key of `[timeouts]`, where it comes from, and its highest value.
+type TimeKey = (&'static str, fn(&Proxy) -> Option<u64>, u64);
+
 struct Maker<'a> {
     findings: &'a mut Findings,
     edge: Edge,
@@ -93,7 +96,7 @@ impl Maker<'_> {
     /// Times towards clients are one for all; the first frontend's count.
     fn times(&mut self, proxies: &[Proxy]) {
         let fronts: Vec<&Proxy> = proxies.iter().filter(|p| p.kind != "backend" && !p.is_tcp && !p.is_off).collect();
-        let keys: [(&'static str, fn(&Proxy) -> Option<u64>, u64); 3] = [
+        let keys: [TimeKey; 3] = [
             ("head", |proxy| proxy.times.head, 3_600_000),
             ("keepalive", |proxy| proxy.times.keepalive, 3_600_000),
             ("client_idle", |proxy| proxy.times.client, 86_400_000),

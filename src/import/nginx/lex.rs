@@ -69,7 +69,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<(usize, Token)>, usize> {
                     match next {
                         '{' if !word.ends_with('$') => {
                             // A block that begins right behind its word, unless the word is a pattern.
-                            if word.contains(['^', '(', '[']) || word.ends_with(|c: char| c == '\\') {
+                            if word.contains(['^', '(', '[']) || word.ends_with('\\') {
                                 word.push(next);
                                 continue;
                             }
