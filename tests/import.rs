@@ -1,4 +1,5 @@
-//! keepalived.conf in, lyre.toml out, and what comes out passes `lyre check`.
+//! Configurations of other programs in, lyre.toml out, and what comes out passes `lyre check`. This file is about
+//! keepalived.conf, `web` about haproxy.cfg and nginx.conf.
 //!
 //! `tests/import/keepalived/NAME.conf` is a configuration and `NAME.toml` exactly what it becomes. After a change on
 //! purpose, `LYRE_BLESS=1 cargo test --test import` writes them anew; read the difference before committing it.
@@ -12,6 +13,17 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+#[path = "import/web.rs"]
+mod web;
+
+/// A certificate and its key in one file, as haproxy has them.
+static COMBINED: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["cloud.example.com".to_owned()]).unwrap();
+    format!("{}{}", key.serialize_pem(), params.self_signed(&key).unwrap().pem()).into_bytes()
+});
 
 /// Files by path.
 #[derive(Default)]
@@ -93,12 +105,17 @@ fn check(toml: &str) -> Report {
     if let Some(node) = &first {
         add("node0", format!("{}/32", node.get("address").unwrap().as_str().unwrap()));
     }
+    let mut files = BTreeMap::from([("cluster.key".into(), b"5d2cbf0b2f6a48d4a3f1b1d4e1f0c7a9\n".to_vec())]);
+    for certificate in array(table.get("tls").and_then(|tls| tls.get("certificates"))) {
+        let path = |key: &str| certificate.get(key).map(|path| PathBuf::from(path.as_str().unwrap()));
+        files.extend(["cert", "key"].into_iter().filter_map(path).map(|path| (path, COMBINED.clone())));
+    }
     config::read_bundle(&Bundle {
         path: "lyre.toml".into(),
         text: toml.to_owned(),
         // A source address may be the other node's.
         node: first.and_then(|node| Some(node.get("name")?.as_str()?.to_owned())),
-        files: BTreeMap::from([("cluster.key".into(), b"5d2cbf0b2f6a48d4a3f1b1d4e1f0c7a9\n".to_vec())]),
+        files,
         // Passwords and keys of adverts are the operator's to fill in; a bundle never has them.
         interfaces,
         cpus: 2,

@@ -1,7 +1,7 @@
-//! `lyre import keepalived`: lyre.toml on stdout, exit status by what was carried over.
+//! `lyre import`: lyre.toml on stdout, exit status by what was carried over.
 
 use super::output;
-use crate::import::keepalived::{self, Files};
+use crate::import::{Files, Import, ImportError, haproxy, keepalived, nginx};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 /// Printed, but something of it is missing.
 const INCOMPLETE: u8 = 2;
 
-/// A keepalived.conf beyond this is something else.
+/// A configuration beyond this is something else.
 const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// This machine.
@@ -18,7 +18,19 @@ struct Disk;
 
 pub(super) fn keepalived(path: &Path, host: Option<String>) -> ExitCode {
     let host = host.unwrap_or_else(host_name);
-    let import = match keepalived::import(path, &host, &Disk) {
+    print(keepalived::import(path, &host, &Disk))
+}
+
+pub(super) fn haproxy(path: &Path) -> ExitCode {
+    print(haproxy::import(path, &Disk))
+}
+
+pub(super) fn nginx(path: &Path) -> ExitCode {
+    print(nginx::import(path, &Disk))
+}
+
+fn print(import: Result<Import, ImportError>) -> ExitCode {
+    let import = match import {
         Ok(import) => import,
         Err(error) => return output::fail(&error),
     };

@@ -205,19 +205,31 @@ enum DoctorAbout {
     },
 }
 
+const IMPORT_AFTER: &str = "Exit status: 0 all is carried over, 1 the file cannot be read, 2 something is refused or not \
+                            understood; the summary at the end of the output says what and why.";
+
 #[derive(Subcommand)]
 enum ImportFrom {
+    /// haproxy.cfg: frontends, backends and listens, of requests and of TCP
+    #[command(after_help = IMPORT_AFTER)]
+    Haproxy {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// keepalived.conf, with all it includes
-    #[command(
-        after_help = "Exit status: 0 all is carried over, 1 the file cannot be read, 2 something is refused or not \
-                            understood; the summary at the end of the output says what and why."
-    )]
+    #[command(after_help = IMPORT_AFTER)]
     Keepalived {
         #[arg(value_name = "FILE")]
         file: PathBuf,
         /// Be this host where the file has @NAME lines, as with keepalived's -i [default: the host name]
         #[arg(long, value_name = "NAME")]
         host: Option<String>,
+    },
+    /// nginx.conf or one of its sites, with all it includes, where nginx is a proxy
+    #[command(after_help = IMPORT_AFTER)]
+    Nginx {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
     },
 }
 
@@ -269,6 +281,8 @@ pub fn main() -> ExitCode {
             let client = SocketOptions { socket, config: Some(path.clone()) }.client();
             doctor::vrrp(&path, config.node.as_deref(), &client, wait, json)
         }
+        Command::Import { from: ImportFrom::Haproxy { file } } => import::haproxy(&file),
+        Command::Import { from: ImportFrom::Nginx { file } } => import::nginx(&file),
         Command::Import { from: ImportFrom::Keepalived { file, host } } => import::keepalived(&file, host),
         Command::Completions { shell } => completions(shell),
         Command::Worker { orders } => run::worker(&orders),

@@ -5,7 +5,7 @@ mod cloudflare;
 mod file;
 mod findings;
 mod host;
-mod names;
+pub(crate) mod names;
 mod read;
 mod suggest;
 mod x509;

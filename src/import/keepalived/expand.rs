@@ -5,13 +5,13 @@
 //!
 //! All work is paid from one budget, so that no file, however small, makes more text than [`WORK_MAX`].
 
-use super::error::{ErrorKind, ImportError, Position};
-use super::files::Files;
-use super::findings::{Class, Findings};
 use super::lex;
-use super::pattern;
 use super::repeat;
 use super::variables::{self, Predefined, Variables};
+use crate::import::error::{ErrorKind, ImportError, Position};
+use crate::import::files::Files;
+use crate::import::findings::{self, Class, Findings};
+use crate::import::pattern;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -252,5 +252,5 @@ fn included(text: &str) -> Option<(&str, &str)> {
 }
 
 fn name_of(path: &Path) -> std::rc::Rc<str> {
-    super::findings::one_line(&path.display().to_string()).into()
+    findings::one_line(&path.display().to_string()).into()
 }

@@ -1,7 +1,7 @@
 //! Keywords that have no key in lyre.toml, block by block, and why. Those that have one are in [`super::map`].
 
-use super::findings::Findings;
 use super::tree::Statement;
+use crate::import::findings::Findings;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {

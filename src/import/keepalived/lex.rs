@@ -1,6 +1,6 @@
 //! One line: comment off, then words and braces.
 
-use super::error::{ErrorKind, ImportError, Position};
+use crate::import::error::{ErrorKind, ImportError, Position};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Token {

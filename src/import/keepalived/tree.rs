@@ -1,8 +1,9 @@
 //! Words become statements, a block hangs on the statement before it.
 
-use super::error::{ErrorKind, ImportError, Position};
 use super::expand::Line;
 use super::lex::{self, Token, Word};
+use crate::import::error::{ErrorKind, ImportError, Position};
+use crate::import::findings::Said;
 
 /// keepalived's own blocks go five deep.
 const DEPTH_MAX: usize = 16;
@@ -45,6 +46,24 @@ impl Statement {
     /// All its words: for blocks whose lines are values, as addresses.
     pub(super) fn words(&self) -> Vec<&str> {
         std::iter::once(&self.keyword).chain(&self.arguments).map(|word| word.text.as_str()).collect()
+    }
+}
+
+/// Their arguments do not belong into a file that is mailed around.
+const SECRETS: &[&str] = &["auth_pass", "key", "password"];
+
+impl Said for Statement {
+    const PROGRAM: &'static str = "keepalived";
+
+    fn at(&self) -> &Position {
+        &self.keyword.at
+    }
+
+    fn shown(&self) -> String {
+        match SECRETS.contains(&self.name()) {
+            true => format!("{} (not shown)", self.name()),
+            false => self.words().join(" "),
+        }
     }
 }
 

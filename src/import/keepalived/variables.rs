@@ -1,6 +1,6 @@
 //! `$NAME=value`, `$NAME`, `${NAME}` and the names keepalived defines itself.
 
-use super::error::{ErrorKind, ImportError, Position};
+use crate::import::error::{ErrorKind, ImportError, Position};
 use std::collections::HashMap;
 
 /// One line after substitution, also one that several lines came from.

@@ -1,8 +1,8 @@
 //! `virtual_ipaddress` and `virtual_ipaddress_excluded`: one address a line, with options of ip-address(8).
 
 use crate::config::settings::vip::unusable;
-use crate::import::keepalived::error::Position;
-use crate::import::keepalived::findings::{Class, Findings};
+use crate::import::error::Position;
+use crate::import::findings::{Class, Findings};
 use crate::import::keepalived::tree::Statement;
 use ipnet::IpNet;
 use std::net::IpAddr;

@@ -8,13 +8,10 @@ use super::numbers::duration;
 use super::servers::{Probe, Service};
 use super::speech;
 use super::trackers::Tracker;
-use crate::import::keepalived::error::Position;
-use crate::import::keepalived::findings::{Class, Finding, one_line};
+use crate::import::findings::{Finding, one_line};
+use crate::import::write::{self, block, comment, place, quoted};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-
-/// Comments are broken into lines of this width.
-const WIDTH: usize = 118;
 
 pub(super) struct Document<'a> {
     pub(super) source: &'a Path,
@@ -34,21 +31,13 @@ impl Document<'_> {
         self.head(&mut out);
         self.cluster(&mut out);
         for instance in self.instances {
-            vip(&mut out, instance, &self.place(&instance.at));
+            vip(&mut out, instance, &place(self.source, &instance.at));
         }
         self.trackers(&mut out);
         self.hooks(&mut out);
         self.services(&mut out);
-        self.summary(&mut out);
+        write::summary(&mut out, self.source, self.findings);
         out
-    }
-
-    /// A place, without the directory that all places share.
-    fn place(&self, at: &Position) -> String {
-        let directory = self.source.parent().filter(|directory| !directory.as_os_str().is_empty());
-        let shown = at.to_string();
-        let inside = directory.and_then(|directory| shown.strip_prefix(&format!("{}/", directory.display())));
-        inside.unwrap_or(&shown).to_owned()
     }
 
     fn head(&self, out: &mut String) {
@@ -122,7 +111,7 @@ impl Document<'_> {
 
     fn services(&self, out: &mut String) {
         for service in self.services {
-            pool(out, service, &self.place(&service.at));
+            pool(out, service, &place(self.source, &service.at));
         }
         let live = self.services.iter().filter(|service| service.problem.is_none() && service.mode.is_none());
         let listeners: BTreeSet<(u16, bool)> = live.map(|service| (service.port, service.is_v6)).collect();
@@ -131,25 +120,6 @@ impl Document<'_> {
             comment(out, "On every address, so that a Backup listens before it owns the virtual one.");
             let every = if is_v6 { "[::]" } else { "0.0.0.0" };
             out.push_str(&format!("[[listener]]\naddress = \"{every}:{port}\"\nkind = \"http\"\n"));
-        }
-    }
-
-    /// Every statement under what became of it.
-    fn summary(&self, out: &mut String) {
-        out.push('\n');
-        let classes = [Class::Mapped, Class::Remark, Class::Ignored, Class::Refused, Class::Unknown];
-        let of = |class: Class| self.findings.iter().filter(move |finding| finding.class == class);
-        let counts: Vec<String> =
-            classes.iter().map(|class| format!("{} {}", of(*class).count(), short(*class))).collect();
-        comment(out, &format!("Summary: {}.", counts.join(", ")));
-        for class in classes {
-            if of(class).next().is_some() {
-                out.push_str(&format!("#\n# {}:\n", class.heading()));
-            }
-            for finding in of(class) {
-                let text = format!("{}: {}: {}", self.place(&finding.at), finding.what, finding.why);
-                comment_indented(out, &text, "  ");
-            }
         }
     }
 }
@@ -276,65 +246,4 @@ fn check(service: &Service) -> String {
     parts.extend(service.timeout_ms.map(|ms| format!("timeout = \"{}\"", duration(ms))));
     parts.extend(service.fall.map(|fall| format!("fall = {fall}")));
     parts.join(", ")
-}
-
-/// Lines of the file, or comments with the reason.
-fn block(out: &mut String, lines: &[String], problem: Option<&str>) {
-    if let Some(problem) = problem {
-        comment(out, &format!("Not used: {problem}."));
-    }
-    for line in lines {
-        let mark = if problem.is_some() { "# " } else { "" };
-        out.push_str(format!("{mark}{line}").trim_end());
-        out.push('\n');
-    }
-}
-
-fn comment(out: &mut String, text: &str) {
-    comment_indented(out, text, "");
-}
-
-/// Words that do not fit go to further lines, two deeper.
-fn comment_indented(out: &mut String, text: &str, indent: &str) {
-    let mut line = format!("# {indent}");
-    let mut is_first = true;
-    for word in one_line(text).split(' ') {
-        if !is_first && line.chars().count() + 1 + word.chars().count() > WIDTH {
-            out.push_str(line.trim_end());
-            line = format!("\n# {indent}  ");
-            is_first = true;
-        }
-        if !is_first {
-            line.push(' ');
-        }
-        line.push_str(word);
-        is_first = false;
-    }
-    out.push_str(line.trim_end_matches(' '));
-    out.push('\n');
-}
-
-fn short(class: Class) -> &'static str {
-    match class {
-        Class::Mapped => "mapped",
-        Class::Remark => "mapped with a remark",
-        Class::Ignored => "ignored",
-        Class::Refused => "refused",
-        Class::Unknown => "not understood",
-    }
-}
-
-/// A basic string of TOML.
-pub(super) fn quoted(text: &str) -> String {
-    let mut out = String::from('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }

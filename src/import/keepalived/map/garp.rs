@@ -1,7 +1,7 @@
 //! `garp_*`: keepalived repeats an announcement at once and again after a delay; Lyre has a list of moments.
 
 use super::numbers;
-use crate::import::keepalived::findings::Findings;
+use crate::import::findings::Findings;
 use crate::import::keepalived::tree::Statement;
 
 /// keepalived's defaults.

@@ -2,11 +2,11 @@
 
 use super::hooks::{self, Hook};
 use super::instance::Instance;
-use super::names::given_name;
 use super::trackers::{self, Trackers};
-use crate::import::keepalived::findings::{Class, Findings};
+use crate::import::findings::{Class, Findings};
 use crate::import::keepalived::keywords::{self, Block};
 use crate::import::keepalived::tree::Statement;
+use crate::import::names::given_name;
 
 pub(super) fn read(
     findings: &mut Findings,

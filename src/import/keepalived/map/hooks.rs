@@ -1,9 +1,9 @@
 //! `notify_*`: scripts that are told.
 
-use super::document::quoted;
 use super::trackers::command;
-use crate::import::keepalived::findings::Findings;
+use crate::import::findings::Findings;
 use crate::import::keepalived::tree::Statement;
+use crate::import::write::quoted;
 
 /// One `[[notify]]`.
 pub(super) struct Hook {

@@ -9,7 +9,7 @@ mod garp;
 mod groups;
 mod hooks;
 mod instance;
-mod names;
+
 mod nodes;
 mod numbers;
 mod servers;
@@ -18,11 +18,11 @@ mod speech;
 mod trackers;
 
 use super::Import;
-use super::error::Position;
 use super::expand::Expanded;
-use super::findings::{self, Class, Findings};
 use super::keywords::{self, Block};
 use super::tree::Statement;
+use crate::import::error::Position;
+use crate::import::findings::{self, Class, Findings};
 use document::Document;
 use garp::Garp;
 use hooks::Hook;
@@ -75,7 +75,7 @@ pub(super) fn map(path: &Path, host: &str, statements: &[Statement], expanded: E
     let nodes = nodes::find(host, &globals, &mut instances);
     settle::routers(&mut findings, &nodes, &mut instances);
     settle::services(&mut findings, &mut services);
-    sort(&mut findings, statements);
+    findings.sort(statements.iter().map(Statement::at));
     let document = Document {
         source: path,
         host,
@@ -145,20 +145,4 @@ fn globals(findings: &mut Findings, statements: &[Statement]) -> Globals {
 /// keepalived's booleans.
 fn is_on(word: &str) -> bool {
     matches!(word, "on" | "true" | "yes")
-}
-
-/// In the order of the source, as far as one file goes; findings of included files stay where they were read.
-fn sort(findings: &mut Findings, statements: &[Statement]) {
-    let mut files: Vec<std::rc::Rc<str>> = Vec::new();
-    let at = statements.iter().map(Statement::at).chain(findings.0.iter().map(|finding| &finding.at));
-    for position in at {
-        if !files.contains(&position.file) {
-            files.push(position.file.clone());
-        }
-    }
-    findings.0.sort_by_key(|finding| {
-        let file = files.iter().position(|file| *file == finding.at.file);
-        (file, finding.at.line)
-    });
-    debug_assert!(findings.0.iter().all(|finding| finding.class <= Class::Unknown));
 }

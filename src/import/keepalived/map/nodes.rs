@@ -1,9 +1,9 @@
 //! `[cluster]` needs both nodes; keepalived.conf knows one, and the other at best by its address.
 
 use super::Globals;
-use super::document::quoted;
 use super::instance::{Instance, Preempt};
-use super::names::given_name;
+use crate::import::names::given_name;
+use crate::import::write::quoted;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Addresses for documentation (RFC 5737): valid, and nobody's.

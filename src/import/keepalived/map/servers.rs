@@ -2,8 +2,8 @@
 //! service.
 
 use super::numbers;
-use crate::import::keepalived::error::Position;
-use crate::import::keepalived::findings::{Class, Findings};
+use crate::import::error::Position;
+use crate::import::findings::{Class, Findings};
 use crate::import::keepalived::keywords::{self, Block};
 use crate::import::keepalived::tree::Statement;
 use std::net::{IpAddr, SocketAddr};

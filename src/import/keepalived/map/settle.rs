@@ -2,11 +2,11 @@
 
 use super::addresses::Address;
 use super::instance::Instance;
-use super::names::vip_name;
 use super::nodes::Node;
 use super::servers::Service;
 use super::speech::Peer;
-use crate::import::keepalived::findings::{Class, Findings};
+use crate::import::findings::{Class, Findings};
+use crate::import::names::vip_name;
 use std::collections::HashSet;
 use std::net::IpAddr;
 

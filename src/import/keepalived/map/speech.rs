@@ -1,10 +1,10 @@
 //! How a virtual router talks: peers, source, authentication.
 
-use super::document::quoted;
 use super::instance::Instance;
 use super::numbers;
-use crate::import::keepalived::findings::Findings;
+use crate::import::findings::Findings;
 use crate::import::keepalived::tree::Statement;
+use crate::import::write::quoted;
 use std::net::IpAddr;
 
 #[derive(Debug, Clone)]

@@ -1,11 +1,11 @@
 //! What is tracked: scripts, processes, files and interfaces, each as a `[[track]]`.
 
-use super::document::quoted;
-use super::names::unique;
 use super::numbers;
-use crate::import::keepalived::findings::{Class, Findings};
+use crate::import::findings::{Class, Findings};
 use crate::import::keepalived::keywords::{self, Block};
 use crate::import::keepalived::tree::Statement;
+use crate::import::names::unique;
+use crate::import::write::quoted;
 
 /// Shells look at these; keepalived starts such commands by one too.
 const SHELL: &[char] = &['|', '&', ';', '<', '>', '$', '`', '(', ')', '*', '?', '\'', '"', '~', '{', '}'];

@@ -38,6 +38,8 @@ pub enum ErrorKind {
     UnclosedBlock(String),
     StrayBrace,
     BlockDepth,
+    /// Words that no `;` ends, first among them.
+    UnfinishedDirective(String),
 }
 
 impl Position {
@@ -69,13 +71,16 @@ impl fmt::Display for ErrorKind {
                 write!(f, "{} is being read already: the includes go in a circle", path.display())
             }
             ErrorKind::IncludeDepth => f.write_str("the includes are nested too deeply"),
-            ErrorKind::TooMuch => f.write_str("variables and sequences make more text than a configuration can have"),
+            ErrorKind::TooMuch => {
+                f.write_str("variables, sequences or includes make more text than a configuration can have")
+            }
             ErrorKind::VariableDepth => f.write_str("variables are nested too deeply; does one contain itself?"),
             ErrorKind::BadRepeat(why) => write!(f, "this ~SEQ or ~LST cannot be followed: {why}"),
             ErrorKind::UnterminatedQuote => f.write_str("a quote is opened and never closed"),
             ErrorKind::BlockWithoutKeyword => f.write_str("there is no keyword before this {"),
             ErrorKind::UnclosedBlock(keyword) => write!(f, "the block of {keyword} is never closed; a }} is missing"),
             ErrorKind::StrayBrace => f.write_str("this } closes nothing"),
+            ErrorKind::UnfinishedDirective(keyword) => write!(f, "no ; ends {keyword}"),
             ErrorKind::BlockDepth => f.write_str("blocks are nested too deeply"),
         }
     }

@@ -1,7 +1,6 @@
 //! What became of every statement.
 
 use super::error::Position;
-use super::tree::Statement;
 use std::fmt;
 
 /// How a statement fared, best first.
@@ -14,7 +13,7 @@ pub enum Class {
     Ignored,
     /// What it does is lost, and somebody must act.
     Refused,
-    /// No keyword of keepalived here.
+    /// No keyword that the program has here.
     Unknown,
 }
 
@@ -28,38 +27,63 @@ pub struct Finding {
     pub why: String,
 }
 
+/// What a finding is about.
+pub(super) trait Said {
+    /// Whose configuration it is from.
+    const PROGRAM: &'static str;
+
+    fn at(&self) -> &Position;
+
+    /// As typed, without what is secret in it.
+    fn shown(&self) -> String;
+}
+
 #[derive(Default)]
 pub(super) struct Findings(pub(super) Vec<Finding>);
 
 /// Statements are shown up to here.
 const SHOWN_CHARS_MAX: usize = 60;
 
-/// Their arguments do not belong into a file that is mailed around.
-const SECRETS: &[&str] = &["auth_pass", "key", "password"];
-
 impl Findings {
-    pub(super) fn mapped(&mut self, statement: &Statement, to: impl Into<String>) {
+    pub(super) fn mapped(&mut self, statement: &impl Said, to: impl Into<String>) {
         self.add(statement, Class::Mapped, to);
     }
 
-    pub(super) fn remark(&mut self, statement: &Statement, why: impl Into<String>) {
+    pub(super) fn remark(&mut self, statement: &impl Said, why: impl Into<String>) {
         self.add(statement, Class::Remark, why);
     }
 
-    pub(super) fn ignored(&mut self, statement: &Statement, why: impl Into<String>) {
+    pub(super) fn ignored(&mut self, statement: &impl Said, why: impl Into<String>) {
         self.add(statement, Class::Ignored, why);
     }
 
-    pub(super) fn refused(&mut self, statement: &Statement, why: impl Into<String>) {
+    pub(super) fn refused(&mut self, statement: &impl Said, why: impl Into<String>) {
         self.add(statement, Class::Refused, why);
     }
 
-    pub(super) fn unknown(&mut self, statement: &Statement, place: &str) {
-        self.add(statement, Class::Unknown, format!("no keyword of {place} that keepalived has; is it misspelt?"));
+    pub(super) fn unknown<S: Said>(&mut self, statement: &S, place: &str) {
+        let why = format!("no keyword of {place} that {} has; is it misspelt?", S::PROGRAM);
+        self.add(statement, Class::Unknown, why);
     }
 
-    pub(super) fn add(&mut self, statement: &Statement, class: Class, why: impl Into<String>) {
-        self.at(statement.at(), class, shown(statement), why);
+    pub(super) fn add(&mut self, statement: &impl Said, class: Class, why: impl Into<String>) {
+        self.at(statement.at(), class, shortened(&statement.shown()), why);
+    }
+
+    /// In the order of the source, as far as one file goes; those of included files stay where they were read.
+    /// `statements` say in which order files come.
+    pub(super) fn sort<'a>(&mut self, statements: impl Iterator<Item = &'a Position>) {
+        let mut files: Vec<std::rc::Rc<str>> = Vec::new();
+        let files_of = statements.map(|position| position.file.clone());
+        for file in files_of.chain(self.0.iter().map(|finding| finding.at.file.clone())) {
+            if !files.contains(&file) {
+                files.push(file);
+            }
+        }
+        self.0.sort_by_key(|finding| {
+            let file = files.iter().position(|file| *file == finding.at.file);
+            (file, finding.at.line)
+        });
     }
 
     pub(super) fn at(&mut self, at: &Position, class: Class, what: impl Into<String>, why: impl Into<String>) {
@@ -86,14 +110,10 @@ impl fmt::Display for Finding {
     }
 }
 
-fn shown(statement: &Statement) -> String {
-    if SECRETS.contains(&statement.name()) {
-        return format!("{} (not shown)", statement.name());
-    }
-    let text = statement.words().join(" ");
+fn shortened(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARS_MAX) {
         Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
-        None => text,
+        None => text.to_owned(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Names as `lyre check` takes them, made from what keepalived.conf has.
+//! Names as `lyre check` takes them, made from what other programs take.
 
 /// `None` when nothing usable is left.
 pub(super) fn given_name(text: &str, chars_max: usize) -> Option<String> {
@@ -23,7 +23,7 @@ pub(super) fn vip_name(text: &str, taken: &[String]) -> String {
     std::iter::once(first).chain(numbered).find(|name| !taken.contains(name)).unwrap_or_default()
 }
 
-/// Among trackers.
+/// Of those that are taken none.
 pub(super) fn unique(text: &str, taken: &[String]) -> String {
     let stem = given_name(text, 48).unwrap_or_else(|| "tracker".to_owned());
     let numbered = (2..).map(|n| format!("{stem}-{n}"));
