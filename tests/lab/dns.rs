@@ -103,9 +103,14 @@ pub struct Scripted {
 
 impl Scripted {
     pub fn start(say: Say) -> Scripted {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (socket, listener) = loop {
+            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            // The port may be somebody's in TCP.
+            if let Ok(listener) = TcpListener::bind(socket.local_addr().unwrap()) {
+                break (socket, listener);
+            }
+        };
         let address = socket.local_addr().unwrap();
-        let listener = TcpListener::bind(address).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         let server = Scripted { address, say: Arc::new(Mutex::new(say)), is_over: Arc::default() };
         let (say, is_over) = (server.say.clone(), server.is_over.clone());
