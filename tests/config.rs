@@ -8,7 +8,7 @@
 use lyre::config::bundle::{Bundle, Interface};
 use lyre::config::settings::tcp::{self, Mode, ProxyVersion};
 use lyre::config::settings::vip::{Authentication, Checksum, HmacMode, Peer, Peers, VirtualMac};
-use lyre::config::settings::{AccessLog, Balance, CheckKind, ListenerKind, PoolKind, Prefix, Secret, Settings};
+use lyre::config::settings::{AccessLog, Balance, CheckKind, ListenerKind, Place, PoolKind, Prefix, Secret, Settings};
 use lyre::config::{self, Report};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -223,6 +223,10 @@ fn every_key_reaches_the_settings() {
     let alive = CheckKind::HttpAlive { path: "/alive".to_owned(), host: "wiki.example.com".to_owned() };
     assert_eq!(settings.pools[4].check.kind, alive);
     assert_eq!((web.queue_max, web.upgrades_per_second, web.kind), (100, 20, PoolKind::Nextcloud));
+    let name = Place::Name { host: "office.example.com.".to_owned(), port: 9980 };
+    assert_eq!((&settings.pools[3].servers[1].place, settings.pools[3].servers[1].place.ip()), (&name, None));
+    let servers = ["192.0.2.53:53", "[2001:db8::53]:5353"].map(|server| server.parse().unwrap());
+    assert_eq!(settings.dns.servers, servers);
     let [_, push, talk, collabora, wiki] = &settings.pools[..] else { panic!("{} pools", settings.pools.len()) };
     assert_eq!([push, talk, collabora].map(|pool| pool.balance), [Balance::Load, Balance::First, Balance::Load]);
     // 50 for each of the two web servers; a pool of its own counts for itself.

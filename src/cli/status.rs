@@ -317,6 +317,10 @@ fn fact(key: &str, value: &Value) -> Option<String> {
         },
         Value::String(text) if !text.is_empty() => Some(format!("{name}: {}", printable(text))),
         Value::Bool(true) => Some(name),
+        Value::Array(list) if !list.is_empty() => {
+            let texts: Vec<String> = list.iter().filter_map(Value::as_str).map(printable).collect();
+            Some(format!("{name}: {}", texts.join(" ")))
+        }
         _ => None,
     }
 }

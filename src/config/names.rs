@@ -1,5 +1,6 @@
 //! Names as they may be written: host names (RFC 1123 §2.1), node and pool names, server and listener addresses.
 
+use super::settings::Place;
 use std::net::{IpAddr, SocketAddr};
 
 /// A host of requests as routes compare it: lower case, without port; addresses as Rust prints them.
@@ -70,12 +71,32 @@ pub(crate) fn endpoint(text: &str, port: u16) -> Result<SocketAddr, (String, Str
         if let Ok(address) = name.parse::<std::net::Ipv6Addr>() {
             return wrong("is ambiguous", format!("Write \"[{address}]:{number}\"."));
         }
-        if host(name).is_ok() && !name.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        if is_name(name) {
             let hint = format!("Write the address of {name}, as \"192.0.2.1:{number}\".");
-            return wrong("is a name, and names are not looked up in this version yet", hint);
+            return wrong("is a name, and this must be an address", hint);
         }
     }
     wrong("is no address with a port", format!("Write it as \"192.0.2.1:{port}\" or \"[2001:db8::1]:{port}\"."))
+}
+
+/// Where a server is: an address or a name, with a port.
+pub(crate) fn server(text: &str, port: u16) -> Result<Place, (String, String)> {
+    if is_name(text) {
+        return Err((format!("{text:?} has no port"), format!("Write \"{text}:{port}\".")));
+    }
+    match text.rsplit_once(':').map(|(name, number)| (name, number.parse::<u16>())) {
+        Some((name, Ok(0))) if is_name(name) => {
+            Err((format!("{text:?} has port 0"), format!("Write \"{name}:{port}\".")))
+        }
+        Some((name, Ok(port))) if is_name(name) => Ok(Place::Name { host: name.to_ascii_lowercase(), port }),
+        _ => endpoint(text, port).map(Place::Ip),
+    }
+}
+
+/// Digits and dots alone are an address gone wrong.
+fn is_name(text: &str) -> bool {
+    let is_host = host(text).is_ok() && text.parse::<IpAddr>().is_err() && !text.starts_with('[');
+    is_host && !text.bytes().all(|b| b.is_ascii_digit() || b == b'.')
 }
 
 fn is_label(label: &str) -> bool {
@@ -115,6 +136,46 @@ mod tests {
         }
         for typed in ["a..b", "-a.b", "a-.b", "a b", ".", "", "a\nb"] {
             assert!(host(typed).is_err(), "{typed:?}");
+        }
+    }
+
+    #[test]
+    fn servers_are_addresses_or_names_with_a_port() {
+        let name = |host: &str, port| Place::Name { host: host.to_owned(), port };
+        for (typed, place) in [
+            ("10.0.0.1:80", Place::Ip(([10, 0, 0, 1], 80).into())),
+            ("[::1]:80", Place::Ip((std::net::Ipv6Addr::LOCALHOST, 80).into())),
+            ("web1:80", name("web1", 80)),
+            ("Web-1.Example.com:8080", name("web-1.example.com", 8080)),
+            ("web1.example.com.:80", name("web1.example.com.", 80)),
+            ("localhost:80", name("localhost", 80)),
+            ("web_1:80", name("web_1", 80)),
+        ] {
+            assert_eq!(server(typed, 80), Ok(place), "{typed}");
+        }
+        for (typed, hint) in [
+            ("web1", "Write \"web1:80\"."),
+            ("web1.example.com.", "Write \"web1.example.com.:80\"."),
+            ("web1:0", "Write \"web1:80\"."),
+            ("web1:http", "Ports are 1..65535."),
+            ("10.0.0.1", "Write \"10.0.0.1:80\"."),
+            ("10.0.0.300:80", "Write it as \"192.0.2.1:80\" or \"[2001:db8::1]:80\"."),
+            ("http://web1:80/", "Write \"web1:80\" with its port."),
+            ("2001:db8::1", "Write \"[2001:db8::1]:80\"."),
+        ] {
+            assert_eq!(server(typed, 80).unwrap_err().1, hint, "{typed}");
+        }
+        for typed in [
+            "-web:80",
+            "we b:80",
+            "web..a:80",
+            "*.web:80",
+            "",
+            ":80",
+            "wölkchen:80",
+            &format!("{}:80", "a.".repeat(200)),
+        ] {
+            assert!(server(typed, 80).is_err(), "{typed:?}");
         }
     }
 

@@ -41,6 +41,7 @@ pub struct Settings {
     pub limits: Limits,
     pub abuse: Abuse,
     pub timeouts: Timeouts,
+    pub dns: Dns,
     pub spool: Spool,
     pub worker: Worker,
     pub admin: Admin,
@@ -214,13 +215,18 @@ pub enum Place {
     Ip(SocketAddr),
     /// A Unix socket's path.
     Unix(Arc<Path>),
+    /// Looked up while we run. Lower case; a dot at the end, as typed, means that it is whole.
+    Name {
+        host: String,
+        port: u16,
+    },
 }
 
 impl Place {
     pub fn ip(&self) -> Option<SocketAddr> {
         match self {
             Place::Ip(address) => Some(*address),
-            Place::Unix(_) => None,
+            Place::Unix(_) | Place::Name { .. } => None,
         }
     }
 }
@@ -230,6 +236,7 @@ impl std::fmt::Display for Place {
         match self {
             Place::Ip(address) => write!(f, "{address}"),
             Place::Unix(path) => write!(f, "unix:{}", path.display()),
+            Place::Name { host, port } => write!(f, "{host}:{port}"),
         }
     }
 }
@@ -375,6 +382,13 @@ pub struct Spool {
     pub bytes_max: u64,
     /// Of one.
     pub body_bytes_max: u64,
+}
+
+/// How names of servers are looked up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// Empty: those of `/etc/resolv.conf`.
+    pub servers: Vec<SocketAddr>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,16 +1,18 @@
 //! Sockets, TLS and timers on a glommio executor. Knows nothing of HTTP or policy.
 //!
 //! Reading order: [`clock`] (the core's time and timer wheel), [`pool`] (its reusable memory), [`driver`] (ring or
-//! epoll), [`stream`] (plain or TLS bytes as one type), [`tls`], [`h2`] (streams as the frame layer wants them), `upstream`
-//! (connect, idle pool), [`relay`], [`spool`] (bytes on disk).
+//! epoll), [`stream`] (plain or TLS bytes as one type), [`tls`], [`h2`] (streams as the frame layer wants them), [`dns`]
+//! (one question), [`target`] (where a server is), `upstream` (connect, idle pool), [`relay`], [`spool`] (bytes on disk).
 
 pub mod clock;
+pub mod dns;
 pub mod driver;
 pub mod h2;
 pub mod pool;
 pub mod relay;
 pub mod spool;
 pub mod stream;
+pub mod target;
 pub mod tls;
 pub mod upstream;
 

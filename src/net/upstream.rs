@@ -5,25 +5,58 @@
 //! the armed receive finds out raises a flag; [`Idle::tend`] looks at the connections on the core's next tick, and
 //! [`Idle::take`] always looks before it hands one out.
 
-use crate::config::settings::Place;
 use crate::net::clock::{Now, now};
 use crate::net::driver::Driver;
 use crate::net::stream::Stream;
+use crate::net::target::{Name, Order, Target};
 use crate::telemetry::counters::CoreCounters;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-/// A new connection to a server, from `source` where that works.
-pub async fn connect(driver: &Driver, to: &Place, source: Option<IpAddr>, timeout: Duration) -> io::Result<Stream> {
-    let to = match to {
-        Place::Ip(to) => *to,
-        Place::Unix(path) => return driver.connect_unix(path).map(Stream::Plain),
-    };
+/// A new connection to a server, from `source` where that works. Of a name's addresses those are tried that are left, each
+/// with its share of what is left of `timeout`.
+pub async fn connect(
+    driver: &Driver,
+    to: &Target,
+    source: Option<IpAddr>,
+    timeout: Duration,
+    order: Order,
+) -> io::Result<Stream> {
+    match to {
+        Target::Ip(to) => connect_ip(driver, *to, source, timeout).await,
+        Target::Unix(path) => driver.connect_unix(path).map(Stream::Plain),
+        Target::Name(name) => connect_name(driver, name, source, timeout, order).await,
+    }
+}
+
+async fn connect_name(
+    driver: &Driver,
+    name: &Name,
+    source: Option<IpAddr>,
+    timeout: Duration,
+    order: Order,
+) -> io::Result<Stream> {
+    let begin = now();
+    let (addresses, indices) = name.candidates(order);
+    let mut result = Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "not resolved yet"));
+    for (tried, index) in indices.iter().enumerate() {
+        let Some(address) = addresses.list.get(*index) else { continue };
+        let share = timeout.saturating_sub(now().since(begin)) / (indices.len() - tried) as u32;
+        result = connect_ip(driver, *address, source, share).await;
+        addresses.note(*index, result.is_err());
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+async fn connect_ip(driver: &Driver, to: SocketAddr, source: Option<IpAddr>, timeout: Duration) -> io::Result<Stream> {
     let source = source.filter(|source| source.is_ipv4() == to.is_ipv4() && !to.ip().is_loopback());
     let socket = match driver.connect(to, source, timeout).await {
         Err(error) if source.is_some() && error.kind() == io::ErrorKind::AddrNotAvailable => {
@@ -36,7 +69,9 @@ pub async fn connect(driver: &Driver, to: &Place, source: Option<IpAddr>, timeou
 
 /// Idle connections of one core to one server.
 pub struct Idle {
-    to: Place,
+    to: Target,
+    /// The generation of its addresses that was last looked at.
+    generation: Cell<Option<u64>>,
     /// Oldest first.
     connections: RefCell<Vec<Parked>>,
     attention: Arc<Attention>,
@@ -47,6 +82,8 @@ struct Parked {
     stream: Stream,
     since: Now,
     owner: Owner,
+    /// Where it leads, if that can change.
+    peer: Option<SocketAddr>,
 }
 
 /// The client a connection speaks for; `None` speaks for any. The server was told once, at its beginning, so it
@@ -71,14 +108,16 @@ impl Wake for Attention {
 }
 
 impl Idle {
-    pub fn new(to: Place) -> Idle {
+    pub fn new(to: Target) -> Idle {
         let attention = Arc::new(Attention::default());
         let waker = Waker::from(attention.clone());
-        Idle { to, connections: RefCell::default(), attention, waker }
+        let generation = Cell::new(to.generation());
+        Idle { to, generation, connections: RefCell::default(), attention, waker }
     }
 
     /// The most recently used connection of `owner` that is still open and silent, and was used within `fresh`.
     pub fn take(&self, owner: Owner, fresh: Duration, counters: &CoreCounters) -> Option<Stream> {
+        self.follow(counters);
         let mut connections = self.connections.borrow_mut();
         let now = now();
         loop {
@@ -100,17 +139,26 @@ impl Idle {
         if idle_max == 0 || !self.is_silent(&stream, counters) {
             return;
         }
+        let peer = match self.to.name() {
+            None => None,
+            Some(name) => match stream.socket().peer_addr() {
+                Ok(peer) if name.addresses().list.contains(&peer) => Some(peer),
+                // The server has moved meanwhile.
+                _ => return counters.upstream_evicted.bump(),
+            },
+        };
         let mut connections = self.connections.borrow_mut();
         if connections.len() >= idle_max {
             connections.remove(0);
             counters.upstream_evicted.bump();
         }
-        connections.push(Parked { stream, since: now(), owner });
+        connections.push(Parked { stream, since: now(), owner, peer });
     }
 
     /// Closes what the server closed and what was unused for `keepalive`. Called once a tick; nearly free when nothing
     /// happened.
     pub fn tend(&self, keepalive: Duration, counters: &CoreCounters) {
+        self.follow(counters);
         let mut connections = self.connections.borrow_mut();
         if self.attention.0.swap(false, Ordering::Relaxed) {
             connections.retain(|parked| self.is_silent(&parked.stream, counters));
@@ -118,6 +166,24 @@ impl Idle {
         let now = now();
         let old = connections.iter().take_while(|parked| now.since(parked.since) > keepalive).count();
         connections.drain(..old).for_each(|_| counters.upstream_evicted.bump());
+    }
+
+    /// Closes the connections that lead to addresses which the server's name has no more.
+    fn follow(&self, counters: &CoreCounters) {
+        let generation = self.to.generation();
+        if generation == self.generation.get() {
+            return;
+        }
+        // The generation was read first: addresses that change now are looked at next time.
+        self.generation.set(generation);
+        let Some(addresses) = self.to.name().map(|name| name.addresses()) else { return };
+        self.connections.borrow_mut().retain(|parked| {
+            let stays = parked.peer.is_some_and(|peer| addresses.list.contains(&peer));
+            if !stays {
+                counters.upstream_evicted.bump();
+            }
+            stays
+        });
     }
 
     pub fn len(&self) -> usize {
@@ -130,7 +196,7 @@ impl Idle {
 
     /// A new connection, from `source` where that works: right after a take-over or on another network it may not.
     pub async fn connect(&self, driver: &Driver, source: Option<IpAddr>, timeout: Duration) -> io::Result<Stream> {
-        connect(driver, &self.to, source, timeout).await
+        connect(driver, &self.to, source, timeout, Order::Proven).await
     }
 
     /// Polls the armed receive: pending is what an idle connection should be.
@@ -150,3 +216,6 @@ impl Idle {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Pure protocols: bytes in, values out. No glommio, clock, socket or log.
 
+pub mod dns;
 pub mod http1;
 pub mod http2;
 pub mod mysql;

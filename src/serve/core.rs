@@ -92,7 +92,7 @@ pub struct Upstream {
 
 impl Upstream {
     fn new(server: Arc<Server>) -> Upstream {
-        Upstream { idle: Idle::new(server.place.clone()), server, ejection: RefCell::default() }
+        Upstream { idle: Idle::new(server.target.clone()), server, ejection: RefCell::default() }
     }
 
     pub fn cell(&self, core: &Core) -> Option<&ServerCell> {

@@ -4,6 +4,7 @@ use crate::config::settings::{self, CheckKind};
 use crate::net::clock::{self, Timer};
 use crate::net::driver::Driver;
 use crate::net::stream::Stream;
+use crate::net::target::Order;
 use crate::net::upstream;
 use crate::policy::health::{self, Health, PoolState, State, Verdict, status_verdict};
 use crate::proto::http1::{BodyReader, Fields, HeadReader, Limits, Method, Parsed};
@@ -27,6 +28,9 @@ const EARLY_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What the checks say of `server`.
 pub fn state(server: &Server) -> State {
+    if !server.target.is_resolved() {
+        return State::Down;
+    }
     match server.health.load(Relaxed) {
         1 => State::Up,
         2 => State::Maintenance,
@@ -125,6 +129,10 @@ impl Prober {
         let mut failures = self.failures();
         // The current snapshot's pool each time: a reload may have changed the check.
         while let Some(pool) = self.pool() {
+            if !self.server.target.is_resolved() {
+                clock::tick(LOOK).await;
+                continue;
+            }
             let check = &pool.settings.check;
             let health = match &mut health {
                 Some((rise, fall, health)) if (*rise, *fall) == (check.rise, check.fall) => health,
@@ -154,16 +162,21 @@ impl Prober {
     }
 
     /// Waits for the next probe: the interval and up to a tenth more, so that the edges' probes do not march in step;
-    /// much less while the state is about to change, or when requests begin to fail.
+    /// much less while the state is about to change, when requests begin to fail, or when the server has moved.
     async fn pause(&self, interval: Duration, is_settled: bool, failures: &mut u64) {
         let interval = if is_settled { interval } else { interval / 4 };
         let mut left = interval.mul_f64(1.0 + fastrand::f64() / 10.0);
         let mut waited = Duration::ZERO;
+        let generation = self.server.target.generation();
         while !left.is_zero() && self.shared.phase() != Phase::Ended {
             let step = left.min(LOOK);
             glommio::timer::sleep(step).await;
             left -= step;
             waited += step;
+            if self.server.target.generation() != generation {
+                // It has moved.
+                break;
+            }
             let now_failed = self.failures();
             if now_failed > *failures && waited >= EARLY_INTERVAL.min(interval) && state(&self.server) != State::Down {
                 *failures = now_failed;
@@ -189,7 +202,7 @@ impl Prober {
 
     async fn probe(&self, pool: &settings::Pool, source: Option<IpAddr>) -> io::Result<Verdict> {
         let timeout = pool.check.timeout;
-        let stream = upstream::connect(&self.driver, &self.server.place, source, timeout).await?;
+        let stream = upstream::connect(&self.driver, &self.server.target, source, timeout, Order::Plain).await?;
         let (path, host, is_nextcloud) = match &pool.check.kind {
             CheckKind::Tcp => return Ok(Verdict::Up),
             CheckKind::NextcloudStatus { host } => ("/status.php", host, true),

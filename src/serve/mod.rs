@@ -26,6 +26,7 @@ pub mod record;
 pub mod reply;
 pub mod report;
 pub mod request;
+pub mod resolve;
 pub mod shared;
 pub mod sleepers;
 pub mod spooling;

@@ -1,5 +1,6 @@
 //! What the worker tells about itself: Prometheus text and the worker's part of the status.
 
+mod names;
 mod services;
 
 use crate::policy::health::State;
@@ -26,6 +27,8 @@ pub fn status(shared: &Shared) -> Value {
                     json!({
                         "name": server.name,
                         "address": server.place.to_string(),
+                        "addresses": names::addresses(server),
+                        "reason": server.target.trouble(),
                         "state": word(health::state(server)),
                         "outstanding": server.outstanding(),
                         "requests": sum(|cell| cell.requests.read()),
@@ -202,6 +205,7 @@ fn write_metrics(out: &mut String, shared: &Shared) -> std::fmt::Result {
     write_abuses(out, shared)?;
     write_durations(out, shared)?;
     write_servers(out, shared)?;
+    names::write(out, shared)?;
     services::write(out, &shared.snapshot())
 }
 

@@ -2,11 +2,13 @@
 
 use crate::config::settings::{self, Place, Secret, Settings};
 use crate::net::spool::Spool;
+use crate::net::target::Target;
 use crate::net::tls::{Certificate, ConfigError, Names, server_config, shared_ticketer, ticketer};
 use crate::policy::admission::{Rate, Verdict};
 use crate::serve::abuse::Abuse;
 use crate::serve::page::SharedPage;
 use crate::serve::pairing::Pairing;
+use crate::serve::resolve::Dns;
 use crate::serve::tcp::Service;
 use crate::telemetry::counters::{CoreCounters, Counter};
 use rustls::server::ProducesTickets;
@@ -27,6 +29,7 @@ pub struct Shared {
     /// Bumped after the writer of a TCP service changed.
     writers: AtomicU64,
     pub abuse: Abuse,
+    pub dns: Dns,
     /// Set once after the start if there is another node.
     pairing: OnceLock<Pairing>,
     /// Absent if its threads could not be started.
@@ -58,6 +61,7 @@ impl Shared {
             has_warned: AtomicBool::new(false),
             writers: AtomicU64::new(0),
             abuse: Abuse::default(),
+            dns: Dns::default(),
             pairing: OnceLock::new(),
             spool: Spool::start(directory).inspect_err(|error| tracing::error!(%error, "no spool")).ok(),
         }
@@ -274,6 +278,8 @@ pub struct Server {
     pub pool: String,
     pub name: String,
     pub place: Place,
+    /// The place as connections find it.
+    pub target: Target,
     /// What the checks say, as `serve::health` writes it; the control executor alone does.
     pub health: AtomicU8,
     /// Requests a core has at this server right now, one line a core.
@@ -298,6 +304,7 @@ impl Server {
             pool: pool.to_owned(),
             name: server.name.clone(),
             place: server.place.clone(),
+            target: Target::new(&server.place),
             health: AtomicU8::new(0),
             cells: (0..cores).map(|_| Cell::default()).collect(),
         }

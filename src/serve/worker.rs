@@ -11,6 +11,7 @@ use crate::serve::page::{CORES_MAX, SharedPage};
 use crate::serve::pairing::{Pairing, Reporter};
 use crate::serve::parent::{Channel, ChannelError, ListenerSocket, Order, Receiver, Report, Sender};
 use crate::serve::report;
+use crate::serve::resolve;
 use crate::serve::shared::{Phase, Shared, Snapshot};
 use crate::serve::tcp;
 use crate::telemetry;
@@ -339,6 +340,7 @@ fn spawn_control(shared: Arc<Shared>) -> Result<ExecutorJoinHandle<()>, StartErr
     let run = move || async move {
         match executor::start_driver(&shared) {
             Ok(driver) => {
+                glommio::spawn_local(resolve::supervise(shared.clone(), driver.clone())).detach();
                 glommio::spawn_local(tcp::check::supervise(shared.clone(), driver.clone())).detach();
                 health::supervise(shared, driver).await;
             }

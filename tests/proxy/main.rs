@@ -6,6 +6,8 @@ mod abuse;
 mod client;
 mod crowd;
 mod desync;
+#[path = "../lab/dns.rs"]
+mod dns;
 #[allow(dead_code)]
 mod edge;
 mod failures;
@@ -17,6 +19,7 @@ mod h2_raw;
 mod h2_spec;
 mod limits;
 mod messages;
+mod names;
 mod operations;
 #[allow(dead_code)]
 mod origin;

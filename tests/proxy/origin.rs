@@ -50,7 +50,7 @@ pub struct Peer {
     seen: Arc<Seen>,
 }
 
-const UP: &str = r#"{"installed":true,"maintenance":false,"needsDbUpgrade":false,"version":"32.0.3.2"}"#;
+pub const UP: &str = r#"{"installed":true,"maintenance":false,"needsDbUpgrade":false,"version":"32.0.3.2"}"#;
 
 impl Origin {
     /// `script` gets every connection that is not a health probe; probes hear that all is well.
@@ -71,7 +71,15 @@ impl Origin {
         status: impl Fn() -> (u16, String) + Send + Sync + 'static,
         script: impl Fn(Peer) + Send + Sync + 'static,
     ) -> Origin {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Origin::on(TcpListener::bind("127.0.0.1:0").unwrap(), status, script)
+    }
+
+    /// As `with_status`, at an address of the test's choice.
+    pub fn on(
+        listener: TcpListener,
+        status: impl Fn() -> (u16, String) + Send + Sync + 'static,
+        script: impl Fn(Peer) + Send + Sync + 'static,
+    ) -> Origin {
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Seen::default());
         let (script, status) = (Arc::new(script), Arc::new(status));

@@ -125,7 +125,11 @@ pub struct Echo {
 
 impl Echo {
     pub fn start(name: &'static str) -> Echo {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Echo::on(TcpListener::bind("127.0.0.1:0").unwrap(), name)
+    }
+
+    /// At an address of the test's choice.
+    pub fn on(listener: TcpListener, name: &'static str) -> Echo {
         let address = listener.local_addr().unwrap();
         let is_over = Arc::new(AtomicBool::new(false));
         let over = is_over.clone();

@@ -79,6 +79,7 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
     let limits = worker::limits(c, &mut root);
     let abuse = abuse::read(c, &mut root, &web.trust, &web.pools);
     let timeouts = worker::timeouts(c, &mut root);
+    let dns = worker::dns(c, &mut root);
     let spool = worker::spool(c, &mut root);
     let worker = worker::worker(c, &mut root);
     let admin = worker::admin(c, &mut root);
@@ -107,6 +108,7 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
         limits,
         abuse,
         timeouts,
+        dns,
         spool,
         worker,
         admin,

@@ -4,7 +4,7 @@
 use super::Context;
 use super::web::{Defaults, HOUR, S, Web, add_pool};
 use crate::config::file::Section;
-use crate::config::settings::{Balance, CheckKind, PoolKind, Prefix, Route};
+use crate::config::settings::{Balance, CheckKind, Place, PoolKind, Prefix, Route};
 use std::time::Duration;
 
 /// A section, which is also its pool's name.
@@ -118,9 +118,13 @@ pub(super) fn read<'a>(c: &mut Context, root: &mut Section<'a>, web: &mut Web<'a
         let pool = add_pool(c, &mut section, web, service.name.to_owned(), defaults);
         if service.name == "push" {
             // It asks Nextcloud in the name of its clients.
-            let servers = web.pools.get(pool).into_iter().flat_map(|pool| &pool.servers);
+            let servers = || web.pools.get(pool).into_iter().flat_map(|pool| &pool.servers);
+            if servers().any(|server| matches!(server.place, Place::Name { .. })) {
+                let hint = "Write its addresses, or list them in nextcloud.trusted_proxies.";
+                item.warning(&mut c.f, "servers that are named are not believed about clients", hint);
+            }
             web.trust.services =
-                servers.filter_map(|server| server.place.ip()).map(|address| address.ip().to_canonical()).collect();
+                servers().filter_map(|server| server.place.ip()).map(|address| address.ip().to_canonical()).collect();
         }
         section.finish(&mut c.f);
         let Some(hosts) = hosts else {

@@ -1,6 +1,6 @@
 //! `[[tcp]]`: services whose bytes are passed on as they are.
 
-use super::{Context, files};
+use super::{Context, files, web};
 use crate::config::file::{Item, Section};
 use crate::config::names;
 use crate::config::settings::tcp::{Check, CheckKind, Mode, ProxyVersion, Service};
@@ -64,8 +64,8 @@ fn service(
     let name = name.and_then(|item| name_of(c, &item, pools, before)).unwrap_or_default();
     let listen = section.required(&mut c.f, "listen", LISTEN_HINT);
     let listen = listen.map(|item| addresses(c, &item, listeners, before)).unwrap_or_default();
-    let servers = section.required(&mut c.f, "servers", SERVERS_HINT);
-    let servers = servers.map(|item| servers_of(c, &item, &listen)).unwrap_or_default();
+    let typed_servers = section.required(&mut c.f, "servers", SERVERS_HINT);
+    let servers = typed_servers.as_ref().map(|item| servers_of(c, item, &listen)).unwrap_or_default();
     let check = section.optional("check").and_then(|item| item.section(&mut c.f));
     let check = check_of(c, check);
     let usual = match check.kind {
@@ -73,6 +73,12 @@ fn service(
         CheckKind::Connect => Mode::LeastConnections,
     };
     let mode = section.choice(&mut c.f, "mode", &MODES, usual);
+    let named = servers.iter().find(|server| matches!(server.place, Place::Name { .. }));
+    if let (Some(item), Some(server), Mode::SingleWriter) = (&typed_servers, named, mode) {
+        // Sessions stay where a name led when they began, and it may lead to several machines at once.
+        let hint = "One server writes, and a name can lead to another one any time; write its address.";
+        item.error(&mut c.f, format!("{} is a name, which a single writer cannot have", server.name), hint);
+    }
     let connect_timeout = section.duration(&mut c.f, "connect_timeout", 10 * MS..=60 * S, 5 * S);
     let idle_timeout = section.optional("idle_timeout").and_then(|item| idle(c, &item));
     let proxy_protocol = section.optional("proxy_protocol").and_then(|item| proxy(c, &item));
@@ -149,23 +155,11 @@ fn servers_of(c: &mut Context, list: &Item, listen: &[SocketAddr]) -> Vec<Server
     let mut servers: Vec<Server> = Vec::new();
     for item in list.filled_list(&mut c.f, SERVERS_HINT) {
         let Some(text) = item.text(&mut c.f) else { continue };
-        let address = match names::endpoint(text, 3306) {
-            Ok(address) => address,
-            Err((message, hint)) => {
-                item.error(&mut c.f, message, hint);
-                continue;
-            }
-        };
-        if address.ip().is_unspecified() || address.ip().is_multicast() {
-            item.error(&mut c.f, format!("{} is no address of a server", address.ip()), "");
-            continue;
+        let Some(place) = web::place(c, &item, text, 3306, &servers) else { continue };
+        if let Some(address) = place.ip() {
+            check_loop(c, &item, address, listen);
         }
-        if servers.iter().any(|other| other.place == Place::Ip(address)) {
-            item.error(&mut c.f, format!("{address} is listed twice"), "");
-            continue;
-        }
-        check_loop(c, &item, address, listen);
-        servers.push(Server { name: text.to_owned(), place: Place::Ip(address) });
+        servers.push(Server { name: text.to_owned(), place });
     }
     if servers.len() > SERVERS_MAX {
         list.error(&mut c.f, format!("there are more than {SERVERS_MAX} servers"), "");

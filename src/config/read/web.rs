@@ -253,28 +253,36 @@ fn servers<'a>(c: &mut Context, list: &Item<'a>, hint: &str, port: u16, web: &mu
             servers.push(Server { name: text.to_owned(), place });
             continue;
         }
-        let address = match names::endpoint(text, port) {
-            Ok(address) => address,
-            Err((message, hint)) => {
-                item.error(&mut c.f, message, hint);
-                continue;
-            }
-        };
-        if address.ip().is_unspecified() || address.ip().is_multicast() {
-            item.error(&mut c.f, format!("{} is no address of a server", address.ip()), "");
-            continue;
-        }
-        if servers.iter().any(|other| other.place == Place::Ip(address)) {
-            item.error(&mut c.f, format!("{address} is listed twice"), "");
-            continue;
-        }
-        web.servers.push((item, address));
-        servers.push(Server { name: text.to_owned(), place: Place::Ip(address) });
+        let Some(place) = place(c, &item, text, port, &servers) else { continue };
+        web.servers.extend(place.ip().map(|address| (item, address)));
+        servers.push(Server { name: text.to_owned(), place });
     }
     if servers.len() > SERVERS_MAX {
         list.error(&mut c.f, format!("there are more than {SERVERS_MAX} servers"), "");
     }
     servers
+}
+
+/// An address or a name that is not among the servers yet.
+pub(super) fn place(c: &mut Context, item: &Item, text: &str, port: u16, before: &[Server]) -> Option<Place> {
+    let place = match names::server(text, port) {
+        Ok(place) => place,
+        Err((message, hint)) => {
+            item.error(&mut c.f, message, hint);
+            return None;
+        }
+    };
+    if let Some(ip) = place.ip().map(|address| address.ip())
+        && (ip.is_unspecified() || ip.is_multicast())
+    {
+        item.error(&mut c.f, format!("{ip} is no address of a server"), "");
+        return None;
+    }
+    if before.iter().any(|other| other.place == place) {
+        item.error(&mut c.f, format!("{place} is listed twice"), "");
+        return None;
+    }
+    Some(place)
 }
 
 /// `unix:/PATH`.

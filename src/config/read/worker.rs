@@ -1,9 +1,11 @@
-//! `[limits]`, `[timeouts]`, `[worker]`, `[admin]`, `[log]`. Reasons of the defaults are in docs/configuration.md.
+//! `[limits]`, `[timeouts]`, `[dns]`, `[worker]`, `[admin]`, `[log]`. Reasons of the defaults are in docs/configuration.md.
 
 use super::Context;
 use crate::config::file::{Item, Section};
 use crate::config::findings::{Findings, Place};
-use crate::config::settings::{AccessLog, Admin, DriverChoice, Limits, Log, LogFormat, Spool, Timeouts, Worker};
+use crate::config::names;
+use crate::config::settings::{AccessLog, Admin, Dns, DriverChoice, Limits, Log, LogFormat, Spool, Timeouts, Worker};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing::Level;
@@ -20,6 +22,9 @@ const CORES_MAX: usize = 255;
 
 /// `sun_path` holds 108 bytes with the final zero.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// A lookup that nobody answers goes through all of them, twice.
+const DNS_SERVERS_MAX: usize = 8;
 
 /// Environment variable that overrules `log.level`.
 const LOG_LEVEL: &str = "LYRE_LOG";
@@ -61,6 +66,33 @@ pub(super) fn timeouts(c: &mut Context, root: &mut Section) -> Timeouts {
     };
     section.finish(f);
     timeouts
+}
+
+pub(super) fn dns(c: &mut Context, root: &mut Section) -> Dns {
+    let mut section = section(c, root, "dns");
+    let hint = "Write servers = [\"192.0.2.53\"], or remove it: /etc/resolv.conf names some.";
+    let list = section.optional("servers").map(|item| item.filled_list(&mut c.f, hint)).unwrap_or_default();
+    let mut servers = Vec::new();
+    for item in list {
+        let Some(text) = item.text(&mut c.f) else { continue };
+        let address = match text.parse::<IpAddr>() {
+            Ok(ip) => Ok(SocketAddr::new(ip, 53)),
+            Err(_) => names::endpoint(text, 53),
+        };
+        match address {
+            Ok(address) if address.ip().is_unspecified() || address.ip().is_multicast() => {
+                item.error(&mut c.f, format!("{} is no address of a server", address.ip()), "");
+            }
+            Ok(address) if servers.contains(&address) => {
+                item.error(&mut c.f, format!("{address} is listed twice"), "");
+            }
+            Ok(address) if servers.len() < DNS_SERVERS_MAX => servers.push(address),
+            Ok(_) => item.error(&mut c.f, format!("there are more than {DNS_SERVERS_MAX} servers"), ""),
+            Err((message, hint)) => item.error(&mut c.f, message, hint),
+        }
+    }
+    section.finish(&mut c.f);
+    Dns { servers }
 }
 
 pub(super) fn spool(c: &mut Context, root: &mut Section) -> Spool {

@@ -39,6 +39,7 @@ fn server(service: &Service, member: &Arc<Member>) -> Value {
     json!({
         "name": member.server.name,
         "address": member.server.place.to_string(),
+        "addresses": super::names::addresses(&member.server),
         "state": word(member.standing()),
         "reason": member.reason(),
         "is_writer": is_writer,

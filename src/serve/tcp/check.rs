@@ -7,6 +7,7 @@ use crate::config::settings::tcp::CheckKind;
 use crate::net::clock::{self, Timer};
 use crate::net::driver::Driver;
 use crate::net::stream::Stream;
+use crate::net::target::Order;
 use crate::net::upstream;
 use crate::policy::health::{Health, State, Verdict};
 use crate::policy::service::{Standing, galera, writer};
@@ -82,6 +83,8 @@ struct Link {
     conversation: Conversation,
     /// Whose it is: another account after a reload needs another login.
     kind: CheckKind,
+    /// Of the server's addresses: it may have moved.
+    generation: Option<u64>,
 }
 
 impl Checker {
@@ -91,6 +94,10 @@ impl Checker {
         let mut failures = self.failures();
         // The current snapshot's service each time: a reload may have changed the check.
         while let Some(service) = self.service() {
+            if !self.member.server.target.is_resolved() {
+                clock::tick(LOOK).await;
+                continue;
+            }
             let check = service.settings.check.clone();
             let health = match &mut health {
                 Some((rise, fall, health)) if (*rise, *fall) == (check.rise, check.fall) => health,
@@ -152,6 +159,7 @@ impl Checker {
         let interval = if is_settled { interval } else { interval / 4 };
         let mut left = interval.mul_f64(1.0 + fastrand::f64() / 10.0);
         let mut waited = Duration::ZERO;
+        let generation = self.member.server.target.generation();
         while !left.is_zero() && self.shared.phase() != Phase::Ended {
             let step = left.min(LOOK);
             if self.has_ended(link, step).await {
@@ -160,6 +168,10 @@ impl Checker {
             }
             left -= step;
             waited += step;
+            if self.member.server.target.generation() != generation {
+                // It has moved.
+                break;
+            }
             let now_failed = self.failures();
             let is_early = now_failed > *failures && waited >= EARLY_INTERVAL.min(interval);
             if is_early && self.member.standing() != Standing::Bad {
@@ -202,12 +214,14 @@ impl Checker {
             return self.connect(timeout).await.map(|_| Standing::Good).map_err(Trouble::broken);
         };
         let login = Login { user, password: &password.0 };
-        link.take_if(|link| link.kind != *kind);
+        // Read before the connect: addresses that change meanwhile cost another login, no more.
+        let generation = self.member.server.target.generation();
+        link.take_if(|link| link.kind != *kind || link.generation != generation);
         let link = match link {
             Some(link) => link,
             slot => {
                 let stream = self.connect(timeout).await.map_err(Trouble::broken)?;
-                let mut new = Link { stream, conversation: Conversation::default(), kind: kind.clone() };
+                let mut new = Link { stream, conversation: Conversation::default(), kind: kind.clone(), generation };
                 new.log_in(&login).await?;
                 slot.insert(new)
             }
@@ -218,7 +232,8 @@ impl Checker {
     }
 
     async fn connect(&self, timeout: Duration) -> io::Result<Stream> {
-        upstream::connect(&self.driver, &self.member.server.place, self.shared.snapshot().source, timeout).await
+        let target = &self.member.server.target;
+        upstream::connect(&self.driver, target, self.shared.snapshot().source, timeout, Order::Plain).await
     }
 }
 

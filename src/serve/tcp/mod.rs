@@ -130,6 +130,9 @@ impl Member {
     }
 
     pub fn standing(&self) -> Standing {
+        if !self.server.target.is_resolved() {
+            return Standing::Bad;
+        }
         match self.standing.load(Ordering::Acquire) {
             1 => Standing::Good,
             2 => Standing::Donor,
@@ -151,6 +154,9 @@ impl Member {
 
     /// Why it cannot be used; empty when it can, or when nobody knows.
     pub fn reason(&self) -> String {
+        if let Some(trouble) = self.server.target.trouble() {
+            return trouble;
+        }
         self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

@@ -6,6 +6,7 @@ use crate::net::clock::{Now, now};
 use crate::net::driver::Socket;
 use crate::net::relay::{self, Side, relay_until};
 use crate::net::stream::Stream;
+use crate::net::target::Order;
 use crate::net::upstream;
 use crate::policy::service::spread::{Candidate, Pick, Spread};
 use crate::policy::service::{Standing, spread};
@@ -379,7 +380,7 @@ async fn greet(
     left: Duration,
 ) -> io::Result<Stream> {
     let source = core.view().snapshot.source;
-    let stream = upstream::connect(&core.driver, &seat.server.place, source, left).await?;
+    let stream = upstream::connect(&core.driver, &seat.server.target, source, left, Order::Proven).await?;
     core.counters().upstream_connects.bump();
     let _ = stream.socket().keep_alive();
     if let Some(version) = service.settings.proxy_protocol {
