@@ -23,12 +23,12 @@ const BEAT: Duration = Duration::from_millis(1);
 const PRIORITY: u8 = 98;
 
 /// An Active that gets no processor for this long has missed two adverts of 10 ms, and the third is due.
-pub const STANDSTILL: Duration = Duration::from_millis(18);
+pub(crate) const STANDSTILL: Duration = Duration::from_millis(18);
 
 /// From the end of a standstill to the removal of the address it caused: the loser has to hear the new Active first.
 const AFTERMATH: Duration = Duration::from_millis(150);
 
-pub struct Metronome {
+pub(crate) struct Metronome {
     stop: Arc<AtomicBool>,
     processors: Vec<JoinHandle<Vec<Standstill>>>,
     nodes: Vec<JoinHandle<io::Result<()>>>,
@@ -43,17 +43,17 @@ struct Standstill {
 
 /// What was seen from the start to the end.
 #[derive(Debug, Clone, Copy)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Times the address was taken off a node.
-    pub moves: usize,
+    pub(crate) moves: usize,
     /// Those that followed a standstill of a processor.
-    pub explained: usize,
-    pub standstills: usize,
-    pub longest: Duration,
+    pub(crate) explained: usize,
+    pub(crate) standstills: usize,
+    pub(crate) longest: Duration,
 }
 
 impl Metronome {
-    pub fn start(nodes: &[Host]) -> Metronome {
+    pub(crate) fn start(nodes: &[Host]) -> Metronome {
         let stop = Arc::new(AtomicBool::new(false));
         let processors = thread::available_parallelism().map_or(1, usize::from);
         let beat = |processor| {
@@ -73,7 +73,7 @@ impl Metronome {
         Metronome { stop, processors, nodes, removals }
     }
 
-    pub fn finish(self) -> Seen {
+    pub(crate) fn finish(self) -> Seen {
         self.stop.store(true, Ordering::Relaxed);
         let standstills: Vec<Standstill> =
             self.processors.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect();

@@ -1,7 +1,7 @@
 //! Configurations of other programs, read and written anew as lyre.toml. Pure: text in, text out; `cli` opens the files.
 //!
 //! One room per program, and what they share: [`error`], [`files`], [`findings`] (what became of every statement),
-//! [`pattern`] (names of included files), [`names`], [`write`] (comments, texts and the summary), [`edge`] (what web proxies
+//! [`pattern`] (names of included files), [`names`], [`mod@write`] (comments, texts and the summary), [`edge`] (what web proxies
 //! become).
 
 mod edge;
