@@ -15,8 +15,16 @@ use origin::{Origin, ok};
 use std::cell::Cell;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const GIB: u64 = 1 << 30;
+
+/// One at a time: the process they measure is the one they all run in.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Memory of this process that is its own: worker, origin and client together.
 fn private_bytes() -> u64 {
@@ -66,6 +74,7 @@ fn gibibyte_origin() -> Origin {
 
 #[test]
 fn a_gibibyte_each_way_passes_over_h2_in_bounded_memory() {
+    let _alone = alone();
     if Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_err() {
         eprintln!("SKIPPED: a_gibibyte_each_way_passes_over_h2_in_bounded_memory: needs curl");
         return;
@@ -115,6 +124,7 @@ fn a_gibibyte_each_way_passes_over_h2_in_bounded_memory() {
 /// Many heads without an end, and many clients that read nothing of what they asked for.
 #[test]
 fn unfinished_heads_and_slow_readers_take_bounded_memory() {
+    let _alone = alone();
     const CLIENTS: u64 = 300;
     let origin = gibibyte_origin();
     let config = Origin::config(
@@ -169,6 +179,7 @@ fn note(peak: &Cell<u64>, before: u64) {
 
 #[test]
 fn a_gibibyte_each_way_passes_in_bounded_memory() {
+    let _alone = alone();
     let origin = gibibyte_origin();
     on_each_driver(&Origin::config(&[&origin], ""), |edge| {
         let before = private_bytes();
@@ -196,6 +207,7 @@ fn a_gibibyte_each_way_passes_in_bounded_memory() {
 /// The disk holds it, not the worker.
 #[test]
 fn a_large_body_without_a_length_passes_in_bounded_memory() {
+    let _alone = alone();
     const COUNT: u64 = 256 << 20;
     let origin = Origin::start(|mut peer| {
         while let Some(request) = peer.head() {

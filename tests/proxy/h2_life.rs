@@ -144,19 +144,23 @@ fn trailers_reach_clients_that_take_them_and_no_others() {
 #[test]
 fn interim_responses_pass_and_a_cut_body_never_looks_whole() {
     let origin = Origin::start(|mut peer| {
-        let Some(request) = peer.head() else { return };
-        match request.path() {
-            "/hints" => {
-                peer.send("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n");
-                peer.send(ok("x"));
+        // The connection stays: the edge may use it again.
+        while let Some(request) = peer.head() {
+            match request.path() {
+                "/hints" => {
+                    peer.send("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n");
+                    peer.send(ok("x"));
+                }
+                "/continue" => {
+                    peer.send("HTTP/1.1 100 Continue\r\n\r\n");
+                    peer.exactly(5);
+                    peer.send(ok("x"));
+                }
+                "/refuse" => {
+                    return peer.send("HTTP/1.1 413 Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                }
+                _ => return peer.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc"),
             }
-            "/continue" => {
-                peer.send("HTTP/1.1 100 Continue\r\n\r\n");
-                peer.exactly(5);
-                peer.send(ok("x"));
-            }
-            "/refuse" => peer.send("HTTP/1.1 413 Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"),
-            _ => peer.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc"),
         }
     });
     on_each_driver(&Origin::config(&[&origin], ""), |edge| {

@@ -199,14 +199,14 @@ fn slow_clients_are_given_up_in_time_and_others_are_served() {
             let answer = client.response("GET");
             assert_eq!((answer.status, answer.field("connection")), (408, Some("close")));
         }
-        assert_eq!(
-            edge.metric("lyre_http_failed_total{side=\"downstream\",reason=\"head_timeout\"}"),
-            CLIENTS as u64 / 2
-        );
-        assert_eq!(
-            edge.metric("lyre_http_failed_total{side=\"downstream\",reason=\"body_timeout\"}"),
-            CLIENTS as u64 / 2
-        );
+        edge.wait("their heads are counted", |edge| {
+            let counted = edge.metric("lyre_http_failed_total{side=\"downstream\",reason=\"head_timeout\"}");
+            counted == CLIENTS as u64 / 2
+        });
+        edge.wait("their bodys are counted", |edge| {
+            let counted = edge.metric("lyre_http_failed_total{side=\"downstream\",reason=\"body_timeout\"}");
+            counted == CLIENTS as u64 / 2
+        });
         // Slow read: asked for much, reads none.
         let stuck: Vec<Client> = (0..STUCK)
             .map(|_| {
