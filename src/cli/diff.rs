@@ -3,7 +3,10 @@
 use super::client::Client;
 use super::output::{self, Colour, Style};
 use super::{FAILED, check};
-use crate::config::{self, outline::outline};
+use crate::config::{
+    self,
+    outline::{NEEDS_RESTART, outline},
+};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,9 +14,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 const WAIT: Duration = Duration::from_secs(10);
-
-/// A reload does not take these.
-const NEEDS_RESTART: [&str; 2] = ["worker.cores", "admin.socket"];
 
 type Outline = BTreeMap<String, String>;
 
@@ -37,7 +37,7 @@ pub(super) fn run(path: &Path, node: Option<&str>, client: &Client, json: bool) 
     };
     let written = outline(settings);
     let changes = changes(&running, &written);
-    let needs_restart = changes.iter().any(|change| NEEDS_RESTART.contains(&change.place));
+    let needs_restart = changes.iter().any(needs_restart);
     let printed = output::print(&if json { as_json(&changes) } else { as_text(&changes) });
     if needs_restart { ExitCode::from(FAILED) } else { printed }
 }
@@ -49,13 +49,17 @@ fn changes<'a>(running: &'a Outline, written: &'a Outline) -> Vec<Change<'a>> {
     places.into_iter().map(change).filter(|change| change.from != change.to).collect()
 }
 
+fn needs_restart(change: &Change) -> bool {
+    NEEDS_RESTART.iter().any(|(place, _)| *place == change.place)
+}
+
 fn as_text(changes: &[Change]) -> String {
     if changes.is_empty() {
         return "nothing would change\n".to_owned();
     }
     let style = Style::of_stdout();
     let line = |change: &Change| {
-        let note = match NEEDS_RESTART.contains(&change.place) {
+        let note = match needs_restart(change) {
             true => style.paint(Colour::Bad, "  needs a restart, a reload is refused"),
             false => String::new(),
         };
@@ -69,10 +73,7 @@ fn as_text(changes: &[Change]) -> String {
 }
 
 fn as_json(changes: &[Change]) -> String {
-    let object = |change: &Change| {
-        let needs_restart = NEEDS_RESTART.contains(&change.place);
-        json!({ "place": change.place, "from": change.from, "to": change.to, "needs_restart": needs_restart })
-    };
+    let object = |change: &Change| json!({ "place": change.place, "from": change.from, "to": change.to, "needs_restart": needs_restart(change) });
     format!("{:#}\n", json!({ "changes": changes.iter().map(object).collect::<Vec<_>>() }))
 }
 

@@ -4,6 +4,15 @@
 use super::settings::Settings;
 use std::collections::BTreeMap;
 
+/// What a running lyre cannot take over, and whether it differs: a reload that changes one of these is refused.
+pub const NEEDS_RESTART: [(&str, Differ); 3] = [
+    ("worker.cores", |old, new| old.worker.cores != new.worker.cores),
+    ("spool.directory", |old, new| old.spool.directory != new.spool.directory),
+    ("admin.socket", |old, new| old.admin != new.admin),
+];
+
+type Differ = fn(&Settings, &Settings) -> bool;
+
 /// Every value by its place, as `pools[web].servers[0].address`. A list's entries are called by their name where they
 /// have one, so that an inserted one does not move the others.
 pub fn outline(settings: &Settings) -> BTreeMap<String, String> {

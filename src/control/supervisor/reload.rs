@@ -4,6 +4,7 @@
 use super::{Client, Supervisor};
 use crate::config;
 use crate::config::bundle::Bundle;
+use crate::config::outline::NEEDS_RESTART;
 use crate::config::settings::Settings;
 use crate::control::admin::Ticket;
 use crate::control::certificates::CertificateWatch;
@@ -112,15 +113,8 @@ impl Supervisor {
         let (settings, bundle) = config::load(&self.bundle.path, self.bundle.node.as_deref())
             .map_err(|errors| errors.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         let certificates = CertificateWatch::new(&settings, clock::now());
-        if settings.worker.cores != self.settings.worker.cores {
-            let (from, to) = (self.settings.worker.cores, settings.worker.cores);
-            return Err(vec![format!("worker.cores changes from {from} to {to}: that needs a restart")]);
-        }
-        if settings.spool.directory != self.settings.spool.directory {
-            return Err(vec!["spool.directory changes: that needs a restart".to_owned()]);
-        }
-        if settings.admin != self.settings.admin {
-            return Err(vec!["admin.socket changes: that needs a restart".to_owned()]);
+        if let Some((place, _)) = NEEDS_RESTART.iter().find(|(_, differ)| differ(&self.settings, &settings)) {
+            return Err(vec![format!("{place} changes: that needs a restart")]);
         }
         let missing = Missing::of(&settings, Capabilities::of_this_process(), unprivileged_port());
         if !missing.needed.is_empty() {
