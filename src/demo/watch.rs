@@ -91,28 +91,24 @@ impl Shared {
         self.note(slot, is_assigned());
         while !self.stop.load(Ordering::Relaxed) {
             wait(&mut [readable(monitor.descriptor())], Some(now().plus(STOP_WITHIN)))?;
-            let mut news = Vec::new();
-            monitor.drain(|change| news.push(change))?;
-            for change in news {
-                match change {
-                    // On the loopback interface it only lets old connections finish: nobody is told to come here.
-                    Change::Address { index, address, is_removed } if index == interface && address == VIRTUAL_V4 => {
-                        self.note(slot, !is_removed);
-                    }
-                    Change::Unknown => self.note(slot, is_assigned()),
-                    Change::Address { .. } | Change::Link { .. } => {}
+            monitor.drain(|change| match change {
+                // On the loopback interface it only lets old connections finish: nobody is told to come here.
+                Change::Address { index, address, is_removed } if index == interface && address == VIRTUAL_V4 => {
+                    self.note(slot, !is_removed);
                 }
-            }
+                Change::Unknown => self.note(slot, is_assigned()),
+                Change::Address { .. } | Change::Link { .. } => {}
+            })?;
         }
         Ok(())
     }
 
     fn note(&self, slot: &AtomicBool, holds: bool) {
-        if holds && !slot.swap(holds, Ordering::Relaxed) {
+        let held = slot.swap(holds, Ordering::Relaxed);
+        if holds && !held {
             *self.last_taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
             self.taken.fetch_add(1, Ordering::Relaxed);
         }
-        slot.store(holds, Ordering::Relaxed);
     }
 }
 
