@@ -5,6 +5,7 @@
 //! - `LYRE_BENCH_SATURATE_SECONDS` (180): how long both cores are saturated for the false-failover count; 0 skips it.
 //! - `LYRE_BENCH_DAEMON_RUNS` (10): runs of every case of the daemons without a proxy; 0 skips them.
 //! - `LYRE_BENCH_ONLY` (`lyre`, `keepalived` or `daemons`): one part only; nothing is written then.
+//! - `LYRE_BIN` (target/dist/lyre): the binary of Lyre's side.
 //!
 //! The table goes to docs/bench/failover.md, every single run to docs/bench/failover.jsonl.
 
@@ -12,6 +13,7 @@
 mod daemon;
 #[path = "failover/metronome.rs"]
 mod metronome;
+mod shipped;
 
 use lyre::demo::contender::Contender;
 use lyre::demo::contender::keepalived::{self, KeepalivedHaproxy};
@@ -167,7 +169,12 @@ fn start(lab: &Arc<Lab>, identity: &Identity, kind: Kind, advert_ms: u64, rate: 
         KeepalivedHaproxy::new(lab, identity, settings).map(|pair| Box::new(pair) as Box<dyn Contender>)
     };
     let pair = match kind {
-        Kind::Lyre => Box::new(Lyre::new(lab, identity, Path::new(env!("CARGO_BIN_EXE_lyre")), advert_interval)?),
+        Kind::Lyre => Box::new(Lyre::new(
+            lab,
+            identity,
+            &shipped::lyre().map_err(DemoError::lab("finding lyre"))?,
+            advert_interval,
+        )?),
         Kind::Keepalived => peers(false)?,
         Kind::KeepalivedRestarting => peers(true)?,
     };
@@ -197,7 +204,7 @@ fn saturate(lab: &Arc<Lab>, identity: &Identity, kind: Kind, seconds: u64) -> Re
     let output = lab.client.spawn(&mut wrk)?.wait_with_output().map_err(DemoError::lab("waiting for wrk"))?;
     let after = processor_time();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let seen = metronome.finish();
+    let seen = metronome.finish().map_err(DemoError::lab("watching the machine and the address"))?;
     if seen.moves > seen.explained {
         print(&format!("{}\n", rig.last_words()));
     }

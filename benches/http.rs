@@ -8,6 +8,8 @@
 //! `LYRE_BIN` (target/dist/lyre).
 #![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+mod shipped;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -100,10 +102,7 @@ impl Bench {
             let joined = [std::fs::read(&cert).unwrap(), std::fs::read(&key).unwrap()].concat();
             std::fs::write(dir.join(format!("{name}.pem")), joined).unwrap();
         }
-        let lyre = std::env::var_os("LYRE_BIN")
-            .map(PathBuf::from)
-            .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/dist/lyre"));
-        assert!(lyre.exists(), "{} is missing: make dist", lyre.display());
+        let lyre = shipped::lyre().unwrap();
         Bench {
             dir,
             lyre,

@@ -305,7 +305,7 @@ fn start_lyre(lab: &Lab, node: usize, advert_ms: u64, second: u8) -> Result<Chil
         directory.join("socket").display()
     );
     write(&directory.join("lyre.toml"), &text)?;
-    let mut command = sandbox::outsider(env!("CARGO_BIN_EXE_lyre"));
+    let mut command = sandbox::outsider(crate::shipped::lyre().map_err(DemoError::lab("finding lyre"))?);
     command.args(["run", "--node", ["a", "b"][node], "--config"]).arg(directory.join("lyre.toml"));
     spawn(&lab.nodes[node], &mut command, &directory)
 }

@@ -12,8 +12,8 @@ use lyre_vrrp::params::Time;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -30,9 +30,9 @@ const AFTERMATH: Duration = Duration::from_millis(150);
 
 pub(crate) struct Metronome {
     stop: Arc<AtomicBool>,
-    processors: Vec<JoinHandle<Vec<Standstill>>>,
+    processors: Vec<JoinHandle<io::Result<Vec<Standstill>>>>,
     nodes: Vec<JoinHandle<io::Result<()>>>,
-    removals: Vec<Arc<std::sync::Mutex<Vec<Time>>>>,
+    removals: Arc<Mutex<io::Result<Vec<Time>>>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -61,71 +61,87 @@ impl Metronome {
             thread::spawn(move || beat(processor, &stop))
         };
         let processors = (0..processors).map(beat).collect();
-        let mut removals = Vec::new();
+        let removals = Arc::new(Mutex::new(Ok(Vec::new())));
         let watch = |node: &Host| {
-            let (stop, seen) = (Arc::clone(&stop), Arc::new(std::sync::Mutex::new(Vec::new())));
-            removals.push(Arc::clone(&seen));
+            let (stop, removals) = (Arc::clone(&stop), Arc::clone(&removals));
             node.thread(move || {
-                let _ = watch(&stop, |at| seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(at));
+                if let Err(error) = watch(&stop, &removals) {
+                    *locked(&removals) = Err(error);
+                }
             })
         };
         let nodes = nodes.iter().map(watch).collect();
         Metronome { stop, processors, nodes, removals }
     }
 
-    pub(crate) fn finish(self) -> Seen {
+    /// An error if anything could not be watched to the end: silence would look like a good result.
+    pub(crate) fn finish(self) -> io::Result<Seen> {
         self.stop.store(true, Ordering::Relaxed);
-        let standstills: Vec<Standstill> =
-            self.processors.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect();
-        for node in self.nodes {
-            drop(node.join());
+        let mut standstills = Vec::new();
+        for processor in self.processors {
+            standstills.extend(processor.join().map_err(|_| io::Error::other("a beat panicked"))??);
         }
-        let lists = self.removals.iter();
-        let moves: Vec<Time> =
-            lists.flat_map(|list| list.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()).collect();
+        for node in self.nodes {
+            node.join().map_err(|_| io::Error::other("a watcher panicked"))??;
+        }
+        let moves = std::mem::replace(&mut *locked(&self.removals), Ok(Vec::new()))?;
         let follows = |at: &&Time| {
             standstills.iter().any(|still| {
                 **at >= Time(still.end.0.saturating_sub(BEAT.as_nanos() as u64)) && at.since(still.end) <= AFTERMATH
             })
         };
-        Seen {
+        Ok(Seen {
             moves: moves.len(),
             explained: moves.iter().filter(follows).count(),
             standstills: standstills.len(),
             longest: standstills.iter().map(|still| still.length).max().unwrap_or_default(),
-        }
+        })
     }
 }
 
-fn beat(processor: usize, stop: &AtomicBool) -> Vec<Standstill> {
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn beat(processor: usize, stop: &AtomicBool) -> io::Result<Vec<Standstill>> {
     let mut standstills = Vec::with_capacity(4096);
     let mut own = CpuSet::new();
-    let is_pinned = own.set(processor).and_then(|()| sched_setaffinity(Pid::from_raw(0), &own)).is_ok();
-    if !is_pinned || !protect_thread(PRIORITY).is_empty() {
-        return standstills;
+    own.set(processor).and_then(|()| sched_setaffinity(Pid::from_raw(0), &own))?;
+    if let Some(missing) = protect_thread(PRIORITY).into_iter().next() {
+        return Err(missing.cause);
     }
     while !stop.load(Ordering::Relaxed) {
         let due = now().plus(BEAT);
-        let _ = wait(&mut [], Some(due));
+        wait(&mut [], Some(due))?;
         let (end, length) = (now(), now().since(due));
         if length >= STANDSTILL {
             standstills.push(Standstill { end, length });
         }
     }
-    standstills
+    Ok(standstills)
 }
 
-/// Calls `removed` whenever the virtual address goes from this node.
-fn watch(stop: &AtomicBool, removed: impl Fn(Time)) -> io::Result<()> {
+/// Notes whenever the virtual address goes from this node.
+fn watch(stop: &AtomicBool, removals: &Mutex<io::Result<Vec<Time>>>) -> io::Result<()> {
     let mut monitor = Monitor::open()?;
-    let _ = protect_thread(PRIORITY - 1);
+    if let Some(missing) = protect_thread(PRIORITY - 1).into_iter().next() {
+        return Err(missing.cause);
+    }
     while !stop.load(Ordering::Relaxed) {
         wait(&mut [readable(monitor.descriptor())], Some(now().plus(Duration::from_millis(50))))?;
-        monitor.drain(|change| {
-            if matches!(change, Change::Address { address, is_removed: true, .. } if address == VIRTUAL_V4) {
-                removed(now());
+        let mut has_missed = false;
+        monitor.drain(|change| match change {
+            Change::Address { address, is_removed: true, .. } if address == VIRTUAL_V4 => {
+                if let Ok(removals) = &mut *locked(removals) {
+                    removals.push(now());
+                }
             }
+            Change::Unknown => has_missed = true,
+            Change::Address { .. } | Change::Link { .. } => {}
         })?;
+        if has_missed {
+            return Err(io::Error::other("the kernel dropped notifications of addresses"));
+        }
     }
     Ok(())
 }
