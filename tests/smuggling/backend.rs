@@ -1,8 +1,8 @@
 //! A web server that believes nothing: it takes requests apart by the strictest reading there is and keeps every byte.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,11 @@ impl Arrival {
 
     pub fn line(&self) -> String {
         String::from_utf8_lossy(self.lines().next().unwrap_or_default()).into_owned()
+    }
+
+    /// Whose request it is, as Lyre says: every client of these tests has an address of its own.
+    fn client(&self) -> Option<Ipv4Addr> {
+        self.fields("x-forwarded-for").concat().parse().ok()
     }
 
     pub fn method(&self) -> String {
@@ -106,7 +111,7 @@ pub struct Script {
 
 #[derive(Default)]
 struct State {
-    arrivals: Vec<Arrival>,
+    arrivals: BTreeMap<Option<Ipv4Addr>, Vec<Arrival>>,
     script: Script,
     connections: usize,
     /// Requests whose head is there and whose end is not.
@@ -140,21 +145,28 @@ impl Backend {
         Backend { address, shared }
     }
 
-    /// Forgets what came so far.
-    pub fn begin(&self, script: Script) {
-        let mut state = self.shared.state.lock().unwrap();
-        state.arrivals.clear();
-        state.script = script;
+    pub fn play(&self, script: Script) {
+        self.shared.state.lock().unwrap().script = script;
     }
 
-    pub fn arrivals(&self) -> Vec<Arrival> {
-        self.shared.state.lock().unwrap().arrivals.clone()
+    pub fn arrivals(&self, client: Ipv4Addr) -> Vec<Arrival> {
+        self.shared.state.lock().unwrap().arrivals.get(&Some(client)).cloned().unwrap_or_default()
     }
 
-    /// Until `count` requests are here as a whole and none in part, or patience ends.
-    pub fn wait(&self, count: usize) {
-        let whole = |state: &State| state.arrivals.iter().filter(|arrival| arrival.is_complete).count();
-        self.until(|state| whole(state) >= count && state.open == 0);
+    /// Whatever arrived of which none of these is the sender.
+    pub fn strangers(&self, clients: &BTreeSet<Ipv4Addr>) -> Vec<Arrival> {
+        let state = self.shared.state.lock().unwrap();
+        let others = state.arrivals.iter().filter(|(client, _)| client.is_none_or(|client| !clients.contains(&client)));
+        others.flat_map(|(_, arrivals)| arrivals.clone()).collect()
+    }
+
+    /// Until `count` requests of this client are here as a whole and none of anybody in part, or patience ends.
+    pub fn wait(&self, client: Ipv4Addr, count: usize) {
+        let whole = |state: &State| {
+            let arrivals = state.arrivals.get(&Some(client));
+            arrivals.into_iter().flatten().filter(|arrival| arrival.is_complete).count()
+        };
+        self.until(|state| state.open == 0 && whole(state) >= count);
     }
 
     /// Until Lyre has closed the connection.
@@ -219,7 +231,7 @@ impl Connection {
         let script = {
             let mut state = self.shared.state.lock().unwrap();
             state.open -= 1;
-            state.arrivals.push(arrival);
+            state.arrivals.entry(arrival.client()).or_default().push(arrival);
             state.script.clone()
         };
         self.shared.changed.notify_all();

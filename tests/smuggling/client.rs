@@ -1,7 +1,8 @@
 //! A client that sends what it is told, in pieces, and takes apart what comes back.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,17 +31,24 @@ impl Answer {
 }
 
 pub struct Client {
+    /// No other client has it.
+    pub address: Ipv4Addr,
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Client {
     pub fn connect(port: u16) -> Client {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        static NEXT: AtomicU32 = AtomicU32::new(u32::from_be_bytes([127, 1, 0, 1]));
+        let address = Ipv4Addr::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((address, 0)).into()).unwrap();
+        socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).unwrap();
+        let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Client { stream, buffer: Vec::new() }
+        Client { address, stream, buffer: Vec::new() }
     }
 
     /// Whoever was refused may find the connection closed.

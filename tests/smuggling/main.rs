@@ -16,6 +16,8 @@ use backend::{Arrival, Backend, Framing, Script};
 use client::{Answer, Client};
 use corpus::{Body, Case, Outcome};
 use node::{Node, Start};
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 const REQUESTS: [&str; 6] = [
     include_str!("../vectors/http1/length.txt"),
@@ -44,18 +46,31 @@ fn every_request_of_the_corpus_arrives_as_documented_or_not_at_all() {
     let backend = Backend::start();
     let node = node(&backend);
     let cases: Vec<Case> = REQUESTS.iter().flat_map(|text| corpus::parse(text)).collect();
-    let (mut failures, mut late) = (Vec::new(), Vec::new());
+    let mut failures = Vec::new();
+    let mut attempts = Vec::new();
     for case in &cases {
         for (number, input) in case.inputs.iter().enumerate() {
             for pieces in cuts(input) {
                 let context = format!("{} ({}) input {number} in {} pieces", case.id, case.title, pieces.len());
-                if let Err(what) = request_case(&node, &backend, case, &pieces, &mut late) {
+                let client = Client::connect(node.port());
+                let address = client.address;
+                if let Err(what) = request_case(&node, &backend, case, &pieces, client) {
                     failures.push(format!("{context}: {what}"));
                     break;
                 }
+                attempts.push((case, context, address));
             }
         }
     }
+    let senders: BTreeSet<Ipv4Addr> = attempts.iter().map(|(.., address)| *address).collect();
+    // What was given up half way may have come long after its client had gone.
+    for (case, context, address) in &attempts {
+        if let Err(what) = check_arrivals(&backend, case, *address) {
+            failures.push(format!("{context}, in the end: {what}"));
+        }
+    }
+    let strangers = backend.strangers(&senders).into_iter().filter(|arrival| arrival.target() != "/canary");
+    failures.extend(strangers.map(|arrival| format!("nobody's request: {arrival:?}")));
     assert!(failures.is_empty(), "{} of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n"));
 }
 
@@ -71,17 +86,14 @@ fn cuts(input: &[u8]) -> Vec<Vec<&[u8]>> {
     cuts
 }
 
-/// One way to send one input, and all that must be so afterwards. `late` has the requests that were cut off and of which
-/// nothing has arrived: never, or not yet.
+/// One way to send one input, and all that must be so afterwards.
 fn request_case(
     node: &Node,
     backend: &Backend,
     case: &Case,
     pieces: &[&[u8]],
-    late: &mut Vec<String>,
+    mut client: Client,
 ) -> Result<(), String> {
-    backend.begin(Script::default());
-    let mut client = Client::connect(node.port());
     pieces.iter().for_each(|piece| client.send(piece));
     client.finish();
     let methods = case.outcome.iter().filter_map(|outcome| match outcome {
@@ -90,36 +102,32 @@ fn request_case(
     });
     let methods: Vec<&str> = methods.collect();
     let answers = client.answers(&methods)?;
+    let whole = expected_requests(case).iter().filter(|expected| expected.is_complete).count();
+    backend.wait(client.address, whole);
+    canary(node)?;
+    check_answers(case, &check_arrivals(backend, case, client.address)?, &answers)
+}
+
+/// What came of this client's requests. One that was cut off may have been given up before anything of it was sent on.
+fn check_arrivals(backend: &Backend, case: &Case, client: Ipv4Addr) -> Result<Vec<Arrival>, String> {
+    let arrivals = backend.arrivals(client);
     let expected = expected_requests(case);
     let whole = expected.iter().filter(|expected| expected.is_complete).count();
-    backend.wait(whole);
-    canary(node)?;
-    let mut arrivals = backend.arrivals();
-    arrivals.retain(|arrival| arrival.target() != "/canary");
-    // What is cut off may have been given up before anything of it was sent on.
-    if arrivals.len() > expected.len() {
-        arrivals.retain(|arrival| {
-            let earlier = late.iter().position(|line| *line == arrival.line() && !arrival.is_complete);
-            earlier.map(|at| late.remove(at)).is_none()
-        });
-    }
-    if arrivals.len() == whole && whole < expected.len() {
-        late.extend(expected.iter().skip(whole).map(Expected::line));
-    } else if arrivals.len() != expected.len() {
+    if !(whole..=expected.len()).contains(&arrivals.len()) {
         return Err(format!("{} requests instead of {}: {arrivals:?}", arrivals.len(), expected.len()));
     }
     for (expected, arrival) in expected.iter().zip(&arrivals) {
-        check_arrival(expected, arrival)?;
+        check_arrival(expected, arrival, client)?;
     }
-    check_answers(case, &arrivals, &answers)
+    Ok(arrivals)
 }
 
-/// Another client's request gets its own answer: nothing has been mixed up.
-fn canary(node: &Node) -> Result<(), String> {
+/// Another client's request gets its own answer: nothing has been mixed up. The address of that client.
+fn canary(node: &Node) -> Result<Ipv4Addr, String> {
     let mut client = Client::connect(node.port());
     client.send(b"GET /canary HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     match client.answers(&["GET"])?.as_slice() {
-        [answer] if answer.body == b"seen GET /canary" => Ok(()),
+        [answer] if answer.body == b"seen GET /canary" => Ok(client.address),
         answers => Err(format!("the canary got {answers:?}")),
     }
 }
@@ -132,12 +140,6 @@ struct Expected<'a> {
     body: &'a Body,
     fields: Vec<&'a Outcome>,
     is_complete: bool,
-}
-
-impl Expected<'_> {
-    fn line(&self) -> String {
-        format!("{} {} HTTP/1.1", self.method, self.target)
-    }
 }
 
 fn expected_requests(case: &Case) -> Vec<Expected<'_>> {
@@ -161,8 +163,10 @@ fn expected_requests(case: &Case) -> Vec<Expected<'_>> {
     expected
 }
 
-fn check_arrival(expected: &Expected, arrival: &Arrival) -> Result<(), String> {
-    if arrival.line() != expected.line() || arrival.is_complete != expected.is_complete {
+fn check_arrival(expected: &Expected, arrival: &Arrival, client: Ipv4Addr) -> Result<(), String> {
+    if arrival.line() != format!("{} {} HTTP/1.1", expected.method, expected.target)
+        || arrival.is_complete != expected.is_complete
+    {
         return Err(format!("{arrival:?} instead of {expected:?}"));
     }
     let (framing, content) = match expected.body {
@@ -177,7 +181,7 @@ fn check_arrival(expected: &Expected, arrival: &Arrival) -> Result<(), String> {
     arrival.check_form()?;
     for field in &expected.fields {
         let (name, value) = match field {
-            Outcome::Has { name, value } => (name, Some(value.replace("203.0.113.9", "127.0.0.1"))),
+            Outcome::Has { name, value } => (name, Some(value.replace("203.0.113.9", &client.to_string()))),
             Outcome::Lacks { name } => (name, None),
             _ => continue,
         };
@@ -258,7 +262,7 @@ fn a_folded_response_line_arrives_unfolded() {
     let backend = Backend::start();
     let node = node(&backend);
     let folded = b"HTTP/1.1 200 OK\r\nX: a\r\n\tb\r\nContent-Length: 0\r\n\r\n".to_vec();
-    backend.begin(Script { answer: Some(folded), fin: false });
+    backend.play(Script { answer: Some(folded), fin: false });
     let mut client = Client::connect(node.port());
     client.send(b"GET /scripted HTTP/1.1\r\nHost: a\r\n\r\n");
     let answers = client.until_final("GET").unwrap();
@@ -273,7 +277,7 @@ fn response_case(node: &Node, backend: &Backend, case: &Case, input: &[u8]) -> R
         is_cut || (*outcome == Outcome::Spoiled && case.id == "F00-close")
     };
     let fin = case.outcome.iter().any(ends);
-    backend.begin(Script { answer: Some(input.to_vec()), fin });
+    backend.play(Script { answer: Some(input.to_vec()), fin });
     let mut client = Client::connect(node.port());
     let method = if case.to == "UPGRADE" { "GET" } else { case.to.as_str() };
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -282,14 +286,14 @@ fn response_case(node: &Node, backend: &Backend, case: &Case, input: &[u8]) -> R
     client.send(format!("{method} /scripted HTTP/1.1\r\nHost: a\r\n{more}\r\n").as_bytes());
     let answers = client.until_final(method)?;
     check_responses(case, &answers, &mut client)?;
+    let address = client.address;
     drop(client);
-    backend.wait(1);
-    let first = backend.arrivals().first().map(|arrival| arrival.connection);
+    backend.wait(address, 1);
+    let first = backend.arrivals(address).first().map(|arrival| arrival.connection);
     if case.outcome.contains(&Outcome::Spoiled) {
         backend.wait_end(first);
     }
-    canary(node)?;
-    let last = backend.arrivals().iter().rev().find(|arrival| arrival.target() == "/canary").map(|a| a.connection);
+    let last = backend.arrivals(canary(node)?).first().map(|arrival| arrival.connection);
     let is_reused = first == last;
     match case.outcome.last() {
         Some(Outcome::Reusable) if !is_reused => Err("its connection was not used again".to_owned()),
