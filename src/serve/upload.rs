@@ -5,7 +5,7 @@ use crate::net::pool;
 use crate::net::spool::Spooled;
 use crate::net::stream::{Bytes, Stream};
 use crate::proto::http1::exchange::Framing;
-use crate::proto::http1::{BodyLength, BodyReader, emit};
+use crate::proto::http1::{BodyLength, BodyReader, ChunkError, emit};
 use crate::serve::body::{Turn, append, receive};
 use crate::serve::downstream::Downstream;
 use crate::serve::reply::{Failure, Own};
@@ -95,7 +95,7 @@ impl Upload {
         if D::IS_STREAM {
             let piece = match timer.bound(receive(from(client), TAKEN_BYTES_MAX)).await {
                 Ok(Ok(piece)) => piece,
-                Ok(Err(_)) => return Err(Own::ClientGone.into()),
+                Ok(Err(error)) => return Err(lost(&error)),
                 Err(_) => return Err(Own::BodyTimeout.into()),
             };
             self.bytes += piece.len() as u64;
@@ -287,7 +287,7 @@ impl Upload {
                 timer.arm(idle_max);
                 let piece = match timer.bound(receive(from(client), u64::MAX)).await {
                     Ok(Ok(piece)) => piece,
-                    Ok(Err(_)) => return End::Client(Own::ClientGone.into()),
+                    Ok(Err(error)) => return End::Client(lost(&error)),
                     Err(_) => return End::Client(Own::BodyTimeout.into()),
                 };
                 self.bytes += piece.len() as u64;
@@ -309,6 +309,14 @@ impl Upload {
             }
         }
         End::Done
+    }
+}
+
+/// Why nothing more of a body comes.
+fn lost(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::InvalidData => Failure::RequestBody(ChunkError::Trailer),
+        _ => Own::ClientGone.into(),
     }
 }
 
