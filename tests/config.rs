@@ -8,7 +8,9 @@
 use lyre::config::bundle::{Bundle, Interface};
 use lyre::config::settings::tcp::{self, Mode, ProxyVersion};
 use lyre::config::settings::vip::{Authentication, Checksum, HmacMode, Peer, Peers, VirtualMac};
-use lyre::config::settings::{AccessLog, Balance, CheckKind, ListenerKind, Place, PoolKind, Prefix, Secret, Settings};
+use lyre::config::settings::{
+    AccessLog, Balance, CheckKind, ListenerKind, Place, PoolKind, Prefix, Secret, Settings, UploadRate,
+};
 use lyre::config::{self, Report};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -146,6 +148,8 @@ fn the_shipped_pair_is_ten_lines_and_works_as_it_stands() {
     let [web] = &settings.pools[..] else { panic!("{:?}", settings.pools) };
     assert_eq!((web.name.as_str(), web.servers.len(), web.max_requests_per_server), ("web", 2, 64));
     assert!(web.response_timeout >= Duration::from_secs(3610), "PHP must be the one that times out first");
+    let rate = UploadRate { bytes_per_second: 2048, window: Duration::from_secs(60) };
+    assert_eq!(settings.timeouts.upload, Some(rate));
     assert_eq!(web.check.kind, CheckKind::NextcloudStatus { host: "cloud.example.com".to_owned() });
     assert_eq!(settings.worker.cores, 4);
 }
