@@ -60,12 +60,11 @@ pub(super) async fn serve(client: Client, _place: Place) {
     let client = Rc::new(client);
     let rest = client.at_hand().await;
     let mut head = pool::vector();
-    let written = match &rest {
-        Ok(rest) => client.write_head(&mut head, rest.len()).map(|()| head),
-        Err(error) => Err(*error),
-    };
+    // Of a request that makes no sense the log still gets what was written.
+    let written = client.write_head(&mut head, rest.as_ref().map_or(0, |rest| rest.len()));
+    let written = rest.as_ref().map_err(|error| *error).and(written);
     let rest = rest.ok().filter(|rest| !rest.is_empty()).map(Received::Owned);
-    let next = Box::pin(request::serve_stream(&*client, written, rest)).await;
+    let next = Box::pin(request::serve_stream(&*client, head, written, rest)).await;
     if client.sender.borrow().is_none() {
         return client.part_unanswered();
     }
