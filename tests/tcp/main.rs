@@ -9,4 +9,5 @@ mod dns;
 mod edge;
 mod galera;
 mod names;
+mod pair;
 mod services;

@@ -30,7 +30,7 @@ const EARLY_INTERVAL: Duration = Duration::from_millis(200);
 /// Starts a checker for every server that has none, until the worker ends.
 pub async fn supervise(shared: Arc<Shared>, driver: Driver) {
     let mut checked: Vec<Arc<Member>> = Vec::new();
-    let mut generation = 0;
+    let (mut generation, mut news) = (0, 0);
     while shared.phase() != Phase::Ended {
         if generation != shared.generation() {
             generation = shared.generation();
@@ -47,6 +47,13 @@ pub async fn supervise(shared: Arc<Shared>, driver: Driver) {
             // The list may have lost its writer, or the service its wish for one.
             snapshot.services.iter().for_each(|service| elect(&shared, service));
         }
+        if news != shared.agreement.news() {
+            news = shared.agreement.news();
+            shared.snapshot().services.iter().for_each(|service| elect(&shared, service));
+        }
+        if let Some(pairing) = shared.pairing() {
+            pairing.bulletin().post_writers(shared.agreement.choices(&shared.snapshot()));
+        }
         clock::tick(LOOK).await;
     }
 }
@@ -54,7 +61,8 @@ pub async fn supervise(shared: Arc<Shared>, driver: Driver) {
 /// Decides who writes, from what is known now.
 fn elect(shared: &Shared, service: &Service) {
     let current = service.writer_index();
-    let chosen = if service.has_writer() { writer::choose(current, &service.standings()) } else { None };
+    let other = shared.agreement.other(&shared.snapshot(), service);
+    let chosen = if service.has_writer() { writer::agree(current, &service.standings(), other) } else { None };
     if chosen == current {
         return;
     }
