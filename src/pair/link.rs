@@ -99,6 +99,11 @@ impl Link {
         self.is_connected() && self.words.send(words).is_ok()
     }
 
+    /// Ends it soon, without waiting; the peer sees that at once.
+    pub fn stop(&self) {
+        self.state.is_stopped.store(true, Ordering::Relaxed);
+    }
+
     pub fn is_connected(&self) -> bool {
         self.state.is_sending.load(Ordering::Relaxed)
     }
@@ -106,7 +111,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.state.is_stopped.store(true, Ordering::Relaxed);
+        self.stop();
         let this = std::thread::current().id();
         // The owner may have been let go of by one of them.
         for thread in self.threads.drain(..).filter(|thread| thread.thread().id() != this) {

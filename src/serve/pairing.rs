@@ -62,6 +62,11 @@ impl Pairing {
         self.link.say(words);
     }
 
+    /// The worker ends.
+    pub fn stop(&self) {
+        self.link.stop();
+    }
+
     /// For what the other node is to hear.
     pub fn bulletin(&self) -> &Arc<Bulletin> {
         &self.bulletin

@@ -322,6 +322,9 @@ impl Worker {
     /// Ends the executors with whatever is still open, and writes the log out.
     pub fn end(&mut self) {
         self.shared.set_phase(Phase::Ended);
+        if let Some(pairing) = self.shared.pairing() {
+            pairing.stop();
+        }
         for handle in self.cores.drain(..).chain(self.control.take()) {
             if let Err(error) = handle.join() {
                 tracing::error!(%error, "an executor ended with an error");
