@@ -315,6 +315,7 @@ fn odd_but_honest_requests_pass_in_normal_form() {
         assert_eq!(raw.outcome(7), Ok(200));
         let request = origin.requests().pop().unwrap();
         assert_eq!((request.path(), request.body.len()), ("/body%2F", 3000));
+        assert_eq!(request.field("content-length"), Some("3000"));
         assert!(!request.head.contains("192.0.2.1") && !request.head.contains("x-late"), "{}", request.head);
         for (stream, method, expected) in [(9, "CONNECT", 405), (11, "TRACE", 405)] {
             let line = [(":method", method), authority, scheme, (":path", "/")];
