@@ -2,6 +2,7 @@
 
 use crate::net::clock::Timer;
 use crate::net::pool;
+use crate::net::splice::{SPLICE_BYTES_MIN, Splice};
 use crate::net::spool::Spooled;
 use crate::net::stream::{Bytes, Stream};
 use crate::proto::http1::exchange::Framing;
@@ -214,6 +215,15 @@ impl Upload {
         }
         let mut turn = Turn::default();
         while !self.reader.is_done() {
+            if self.reader.expected() >= SPLICE_BYTES_MIN
+                && let Some(splice) = client.bare().and_then(|client| Splice::between(client, server))
+            {
+                match Box::pin(self.splice(splice, timer, idle_max)).await {
+                    End::Done if self.reader.is_done() => break,
+                    End::Done => {}
+                    end => return end,
+                }
+            }
             timer.arm(idle_max);
             let piece = match timer.bound(receive(from(client), self.reader.expected())).await {
                 Ok(Ok(piece)) if !piece.is_empty() => piece,
@@ -233,6 +243,31 @@ impl Upload {
             }
         }
         self.is_done = true;
+        End::Done
+    }
+
+    /// Through the kernel, to the end of the body or to where that does not work.
+    async fn splice(&mut self, mut splice: Splice<'_>, timer: &Timer, idle_max: Duration) -> End {
+        let mut turn = Turn::default();
+        while !self.reader.is_done() {
+            timer.arm(idle_max);
+            let count = match timer.bound(poll_fn(|cx| splice.poll_take(cx, self.reader.expected()))).await {
+                Ok(Ok(count @ 1..)) => count as u64,
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Unsupported => return End::Done,
+                Ok(_) => return End::Client(Own::ClientGone.into()),
+                Err(_) => return End::Client(Own::BodyTimeout.into()),
+            };
+            self.reader.pass(count);
+            self.bytes += count;
+            timer.arm(idle_max);
+            if !matches!(timer.bound(poll_fn(|cx| splice.poll_pass(cx))).await, Ok(Ok(()))) {
+                return End::Server;
+            }
+            // Sent is done at once: an answer may be on its way already.
+            if !self.reader.is_done() {
+                turn.step().await;
+            }
+        }
         End::Done
     }
 

@@ -3,6 +3,7 @@
 
 use super::buffers::{Chunk, HeapPool};
 use super::park::Drowsiness;
+use super::pipe::Pipe;
 use super::slab::{Key, Slab};
 use super::{Usage, sys};
 use crate::net::clock::{self, Timer};
@@ -292,6 +293,29 @@ impl Socket {
             return self.handle.wait_writable(cx);
         }
         match sys::transmit(&self.handle.fd, bytes) {
+            Ok(Some(count)) => Poll::Ready(Ok(count)),
+            Ok(None) => self.handle.wait_writable(cx),
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    pub(super) fn poll_fill(&self, cx: &Context<'_>, pipe: &mut Pipe, bytes_max: usize) -> Poll<io::Result<usize>> {
+        if !self.handle.is_readable() {
+            return self.handle.wait_readable(cx);
+        }
+        match pipe.fill(&self.handle.fd, bytes_max) {
+            // Less than asked for says nothing: the pipe may be what is full.
+            Ok(Some(count)) => Poll::Ready(Ok(count)),
+            Ok(None) => self.handle.wait_readable(cx),
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    pub(super) fn poll_drain(&self, cx: &Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
+        if !self.handle.is_writable() {
+            return self.handle.wait_writable(cx);
+        }
+        match pipe.drain(&self.handle.fd) {
             Ok(Some(count)) => Poll::Ready(Ok(count)),
             Ok(None) => self.handle.wait_writable(cx),
             Err(error) => Poll::Ready(Err(error)),
