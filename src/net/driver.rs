@@ -10,6 +10,7 @@
 //! - `EINTR` never surfaces.
 
 mod arena;
+mod bell;
 mod buffers;
 mod epoll;
 mod park;
@@ -18,6 +19,7 @@ mod ring;
 mod slab;
 mod sys;
 
+pub use bell::for_another_thread;
 pub use buffers::Chunk;
 pub(super) use pipe::Pipe;
 

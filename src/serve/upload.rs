@@ -10,7 +10,6 @@ use crate::proto::http1::{BodyLength, BodyReader, emit};
 use crate::serve::body::{Turn, append, receive};
 use crate::serve::downstream::Downstream;
 use crate::serve::reply::{Failure, Own};
-use crate::serve::spooling::soon;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
@@ -181,7 +180,6 @@ impl Upload {
         let mut at = 0;
         let mut next = read(at);
         while let Some(reading) = next {
-            soon(|| reading.is_ready()).await;
             let Ok(piece) = reading.await else { return End::Client(Own::SpoolBroken.into()) };
             at += piece.len() as u64;
             next = read(at);

@@ -1,6 +1,7 @@
 //! The driver on edge-triggered epoll: readiness bits per socket, direct non-blocking calls. It serves where io_uring
 //! is forbidden and is the oracle the ring is tested against.
 
+use super::bell::Bell;
 use super::buffers::{Chunk, HeapPool};
 use super::park::Drowsiness;
 use super::pipe::Pipe;
@@ -16,17 +17,22 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// Events taken from the kernel by one call.
 const BATCH: usize = 256;
 
+/// What the kernel says when the bell rings; no key, for generations are shorter.
+const BELL: u64 = u64::MAX;
+
 pub(super) struct Epoll {
     interest: Interest,
     ready: RefCell<Slab<Readiness>>,
     events: RefCell<Vec<EpollEvent>>,
     pool: Rc<HeapPool>,
+    bell: Arc<Bell>,
 }
 
 /// What is known of one descriptor since its last edge.
@@ -43,11 +49,14 @@ struct Readiness {
 impl Epoll {
     pub(super) fn start() -> io::Result<Rc<Epoll>> {
         let interest = Interest::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let bell = Bell::hang()?;
+        interest.add(bell.fd(), EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, BELL))?;
         let driver = Rc::new(Epoll {
             interest,
             ready: RefCell::new(Slab::new()),
             events: RefCell::new(vec![EpollEvent::empty(); BATCH]),
             pool: HeapPool::new(),
+            bell,
         });
         glommio::spawn_local(run(driver.clone())).detach();
         Ok(driver)
@@ -116,6 +125,10 @@ impl Epoll {
     }
 
     fn note(&self, event: EpollEvent) -> bool {
+        if event.data() == BELL {
+            self.bell.answer();
+            return true;
+        }
         let flags = event.events();
         let mut ready = self.ready.borrow_mut();
         let Some(entry) = ready.get(key_of(event.data())) else { return false };
