@@ -11,3 +11,5 @@ mod galera;
 mod names;
 mod pair;
 mod services;
+#[path = "../lab/worker.rs"]
+mod worker;
