@@ -8,6 +8,8 @@ mod edge;
 #[allow(dead_code)]
 #[path = "proxy/origin.rs"]
 mod origin;
+#[path = "lab/worker.rs"]
+mod worker;
 
 use edge::{Edge, on_each_driver};
 use lyre::config::settings::{Certificate, ListenerKind};

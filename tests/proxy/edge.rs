@@ -1,14 +1,12 @@
 //! A worker of this test's own, on both drivers in turn, and raw clients for it.
 
+use crate::worker;
 use lyre::config::bundle::Bundle;
 use lyre::config::{self, settings::Settings};
-use lyre::control::listeners::Listeners;
-use lyre::serve::page::SharedPage;
 use lyre::serve::worker::Worker;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Longer than anything here takes on a busy machine; a test that needs it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -47,12 +45,7 @@ impl Edge {
     pub fn start_with(config: &str, driver: &'static str, cores: usize, change: impl FnOnce(&mut Settings)) -> Edge {
         let mut settings = settings(config, driver, cores);
         change(&mut settings);
-        let listeners = Listeners::default().bind_missing(&settings, cores).unwrap_or_else(|_| panic!("bind"));
-        let address = listeners.bound()[0];
-        let (names, descriptors) = listeners.handout();
-        let sockets = names.into_iter().zip(descriptors.iter().map(|fd| fd.try_clone_to_owned().unwrap())).collect();
-        let (page, _memfd) = SharedPage::create(c"lyre-page").unwrap();
-        let worker = Worker::start(settings, Arc::new(page), sockets).unwrap();
+        let (worker, address) = worker::start(settings);
         Edge { worker, address, driver }
     }
 
@@ -74,18 +67,12 @@ impl Edge {
     }
 
     pub fn metric(&self, name: &str) -> u64 {
-        let metrics = lyre::serve::report::metrics(&self.worker.shared);
-        let lines = metrics.lines().filter(|line| line.starts_with(name) && !line.starts_with('#'));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+        worker::metric(&self.worker, name)
     }
 
     /// Waits until `is_so`.
     pub fn wait(&self, what: &str, is_so: impl Fn(&Edge) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !is_so(self) {
-            assert!(Instant::now() < deadline, "{}: still not: {what}", self.driver);
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        worker::wait(PATIENCE, || is_so(self), || format!("{}: still not: {what}", self.driver));
     }
 }
 

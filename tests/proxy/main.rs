@@ -32,3 +32,5 @@ mod real;
 mod spool;
 mod streams;
 mod tls;
+#[path = "../lab/worker.rs"]
+mod worker;

@@ -13,3 +13,5 @@ mod pair;
 #[path = "../lab/port.rs"]
 mod port;
 mod services;
+#[path = "../lab/worker.rs"]
+mod worker;
