@@ -24,6 +24,8 @@ mod operations;
 #[allow(dead_code)]
 mod origin;
 mod php;
+#[path = "../lab/port.rs"]
+mod port;
 mod presets;
 mod real;
 mod spool;

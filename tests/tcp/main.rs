@@ -9,4 +9,6 @@ mod dns;
 mod edge;
 mod galera;
 mod names;
+#[path = "../lab/port.rs"]
+mod port;
 mod services;
