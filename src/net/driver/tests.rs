@@ -469,6 +469,6 @@ fn a_wake_from_another_thread_is_no_matter_of_naps() {
             );
             done.send(()).unwrap();
         });
-        is_done.recv_timeout(SOON).unwrap_or_else(|_| panic!("{kind:?}: the wake did not come"));
+        is_done.recv_timeout(6 * SOON).unwrap_or_else(|_| panic!("{kind:?}: the wake did not come"));
     }
 }
