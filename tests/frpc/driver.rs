@@ -12,13 +12,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub const SHARED_KEY: &str = "the shared key";
 
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Longer than the server's own, so that a slow machine does not make a client that lives look dead.
+const PROBE: Duration = Duration::from_secs(12);
 
 /// How often the driver looks at its orders when no socket has anything.
 const TURN_MS: u8 = 5;
@@ -30,7 +33,8 @@ pub enum Seen {
 }
 
 enum Order {
-    Open { port: u16, request: Vec<u8>, reply: Sender<Result<Vec<u8>, Failure>> },
+    Open { port: u16, request: Vec<u8>, is_stalled: bool, reply: Sender<Result<Vec<u8>, Failure>> },
+    Release,
     Cut,
     RunIds(Sender<Vec<String>>),
     Stop,
@@ -40,6 +44,10 @@ enum Order {
 pub struct Answer(Receiver<Result<Vec<u8>, Failure>>);
 
 impl Answer {
+    pub fn is_pending(&self) -> bool {
+        matches!(self.0.try_recv(), Err(TryRecvError::Empty))
+    }
+
     pub fn wait(self) -> Result<Vec<u8>, Failure> {
         self.0.recv_timeout(PATIENCE).expect("an answer in time")
     }
@@ -77,8 +85,19 @@ impl Server {
     /// Sends a request through whatever serves the port; its answer ends with the stream.
     pub fn open(&self, port: u16, request: Vec<u8>) -> Answer {
         let (reply, answer) = channel();
-        self.orders.send(Order::Open { port, request, reply }).unwrap();
+        self.orders.send(Order::Open { port, request, is_stalled: false, reply }).unwrap();
         Answer(answer)
+    }
+
+    /// The same, but what comes back is left lying until [`Server::release`].
+    pub fn open_stalled(&self, port: u16, request: Vec<u8>) -> Answer {
+        let (reply, answer) = channel();
+        self.orders.send(Order::Open { port, request, is_stalled: true, reply }).unwrap();
+        Answer(answer)
+    }
+
+    pub fn release(&self) {
+        self.orders.send(Order::Release).unwrap();
     }
 
     /// Drops all connections, as a reset does.
@@ -108,6 +127,11 @@ impl Server {
         }
     }
 
+    /// All there was to see since the last look.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.try_iter().collect()
+    }
+
     pub fn wait_any_up(&self) -> u16 {
         match self.wait(|seen| matches!(seen, Seen::Up(_))) {
             Seen::Up(port) | Seen::Down(port) => port,
@@ -119,7 +143,9 @@ impl Server {
         let end = Instant::now() + PATIENCE;
         loop {
             let (reply, answer) = channel();
-            self.orders.send(Order::Open { port, request: super::backend::request(0, 1), reply }).unwrap();
+            self.orders
+                .send(Order::Open { port, request: super::backend::request(0, 1), is_stalled: false, reply })
+                .unwrap();
             match Answer(answer).wait() {
                 Ok(_) => return,
                 Err(Failure::NoProxy) => std::thread::yield_now(),
@@ -168,6 +194,7 @@ struct Running {
 
 struct Waiter {
     request: Vec<u8>,
+    is_stalled: bool,
     reply: Sender<Result<Vec<u8>, Failure>>,
 }
 
@@ -182,6 +209,8 @@ struct Connection {
 
 struct Stream {
     state: State,
+    /// Data is not taken: how much that is.
+    stalled: Option<usize>,
     queue: Vec<u8>,
     is_closing: bool,
 }
@@ -238,17 +267,26 @@ impl Driver {
 
     fn order(&mut self, order: Order) {
         match order {
-            Order::Open { port, request, reply } => {
+            Order::Open { port, request, is_stalled, reply } => {
                 self.next += 1;
                 let waiter = WaiterId(self.next);
                 let Some(session) = self.registry.holder(port) else {
                     let _ = reply.send(Err(Failure::NoProxy));
                     return;
                 };
-                self.waiters.insert(waiter, Waiter { request, reply });
+                self.waiters.insert(waiter, Waiter { request, is_stalled, reply });
                 let (from, to) =
                     (SocketAddr::from(([203, 0, 113, 7], 40_000)), SocketAddr::from(([192, 0, 2, 1], port)));
                 self.inputs.push_back((session, Input::Open { waiter, port, from, to }));
+            }
+            Order::Release => {
+                for connection in self.connections.values_mut() {
+                    for (id, stream) in &mut connection.streams {
+                        if let (Some(stalled), Some(mux)) = (stream.stalled.take(), &mut connection.mux) {
+                            mux.take(*id, stalled);
+                        }
+                    }
+                }
             }
             Order::Cut => self.connections.values_mut().for_each(|connection| connection.is_dead = true),
             Order::RunIds(reply) => {
@@ -316,8 +354,10 @@ impl Driver {
                 Event::Data { stream, at } => {
                     let length = at.len();
                     self.data((id, stream), &bytes[at]);
-                    if let Some(mux) = self.connections.get_mut(&id).and_then(|connection| connection.mux.as_mut()) {
-                        mux.take(stream, length);
+                    let stalled = self.stream((id, stream)).and_then(|stream| stream.stalled.as_mut());
+                    match stalled {
+                        Some(stalled) => *stalled += length,
+                        None => self.connections.get_mut(&id).unwrap().mux.as_mut().unwrap().take(stream, length),
                     }
                 }
                 Event::Finished { stream } | Event::Reset { stream } => self.finished((id, stream)),
@@ -544,7 +584,7 @@ impl Driver {
                     let connection = at.and_then(|at| self.connections.get_mut(&at));
                     match connection.and_then(|connection| connection.mux.as_mut()) {
                         Some(mux) => {
-                            mux.probe(now, Duration::from_secs(1));
+                            mux.probe(now, PROBE);
                             self.probes.push((holder, id));
                         }
                         None => self.inputs.push_back((id, Input::Probed(holder))),
@@ -556,7 +596,7 @@ impl Driver {
     }
 
     fn assign(&mut self, waiter: WaiterId, work: WorkId, start: StartWorkConn, mut wrap: Wrap) {
-        let Some(Waiter { request, reply }) = self.waiters.remove(&waiter) else { return };
+        let Some(Waiter { request, is_stalled, reply }) = self.waiters.remove(&waiter) else { return };
         let stream = self.works.remove(&work).and_then(|at| self.stream(at));
         let Some(stream) = stream.filter(|stream| !stream.is_closing) else {
             let _ = reply.send(Err(Failure::Lost));
@@ -568,6 +608,7 @@ impl Driver {
             Version::V2 => v2::encode(&Message::StartWorkConn(start), &mut stream.queue),
         }
         stream.queue.extend(wrap.wrap(request));
+        stream.stalled = is_stalled.then_some(0);
         stream.state = State::Piping { wrap: Box::new(wrap), received: Vec::new(), reply };
     }
 
@@ -581,7 +622,7 @@ impl Driver {
 
 impl Stream {
     fn new() -> Stream {
-        Stream { state: State::Opening(Channel::default()), queue: Vec::new(), is_closing: false }
+        Stream { state: State::Opening(Channel::default()), stalled: None, queue: Vec::new(), is_closing: false }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The FRP core against the real frpc, old and new: logins, tunnels in every wrapping, refusals, clients that die, hang
 //! and come back. A small driver of blocking sockets stands in for the server's own I/O.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)] // helpers outside of test functions
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, unreachable_pub)] // helpers outside of test functions
 
 mod backend;
 mod driver;
@@ -66,6 +66,25 @@ fn many_at_once_get_their_own_answers() {
         for (size, answer) in sizes.iter().zip(open) {
             assert!(answer.wait().unwrap().ends_with(&pattern(*size)));
         }
+    }
+}
+
+/// Its window fills and stays full; everything else goes on, for as long as it likes.
+#[test]
+fn a_stream_nobody_reads_stalls_alone() {
+    let Some(binaries) = peer::binaries("a_stream_nobody_reads_stalls_alone") else { return };
+    let backend = Backend::start();
+    for binary in binaries {
+        let server = Server::start(Vec::new());
+        let _frpc = Frpc::start(&binary, server.port, &app(&backend));
+        server.wait_up(23_000);
+        let slow = server.open_stalled(23_000, backend::request(0, 2_000_000));
+        for _ in 0..4 {
+            exchange(&server, 23_000, 300_000, 600_000);
+        }
+        assert!(slow.is_pending());
+        server.release();
+        assert!(slow.wait().unwrap().ends_with(&pattern(2_000_000)));
     }
 }
 
@@ -175,4 +194,27 @@ fn a_holder_that_hangs_makes_room_and_one_that_lives_does_not() {
     server.wait(|seen| matches!(seen, Seen::Down(23_000)));
     server.wait_up(23_000);
     exchange(&server, 23_000, 0, 10);
+}
+
+/// Streams that wait for somebody are acknowledged although nothing is sent on them: a client ends its session over one
+/// that is not after 75 seconds. Its pings, and ours, go on meanwhile.
+#[test]
+#[ignore = "takes two minutes; for changes of the multiplexer"]
+fn an_idle_pool_stays() {
+    let Some(binaries) = peer::binaries("an_idle_pool_stays") else { return };
+    let backend = Backend::start();
+    let all: Vec<_> = binaries
+        .iter()
+        .map(|binary| {
+            let server = Server::start(Vec::new());
+            let frpc = Frpc::start(binary, server.port, &Options { pool_count: 5, ..app(&backend) });
+            server.wait_up(23_000);
+            (server, frpc)
+        })
+        .collect();
+    std::thread::sleep(std::time::Duration::from_secs(120));
+    for (server, _frpc) in &all {
+        assert!(server.seen().iter().all(|seen| *seen == Seen::Up(23_000)), "never down");
+        exchange(server, 23_000, 10, 10);
+    }
 }

@@ -175,7 +175,7 @@ impl Records {
                 (*prefix, unique)
             }
         };
-        if !self.cipher.as_ref().is_some_and(|(of, _)| *of == prefix) {
+        if self.cipher.as_ref().is_none_or(|(of, _)| *of != prefix) {
             self.cipher = Some((prefix, cipher(&self.key, prefix)?));
         }
         let (_, cipher) = self.cipher.as_ref().ok_or(AeadError::Cipher)?;

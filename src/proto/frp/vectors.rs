@@ -114,7 +114,8 @@ fn g7_g8_the_encrypted_control_stream() {
     let proxy = Message::NewProxy(Box::new(new_proxy()));
     let mut proxy_bytes = Vec::new();
     v1::encode(&proxy, &mut proxy_bytes);
-    let cases: [(&[u8], [&[u8]; 2], &str); 3] = [
+    type Case<'a> = (&'a [u8], [&'a [u8]; 2], &'a str);
+    let cases: [Case<'_>; 3] = [
         (b"", [&ping, &ping], "9130610abcb682c5556510 5404400c670b1cfab6388b"),
         (LONG_TOKEN, [&ping, &ping], "cc60730ea2180169920538 9a60b5a009a9047009dbf8"),
         (

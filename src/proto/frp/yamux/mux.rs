@@ -358,7 +358,7 @@ impl Mux {
 
     /// A SYN: answered at once, in one way or the other.
     fn open(&mut self, id: u32, events: &mut Vec<Event>) -> Result<(), Violation> {
-        if id % 2 == 0 {
+        if id.is_multiple_of(2) {
             return Err(Violation::StreamId(id));
         }
         if self.streams.contains_key(&id) {

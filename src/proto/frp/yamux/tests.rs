@@ -325,8 +325,18 @@ fn broken_headers_end_the_connection_with_the_rule_that_was_broken() {
     }
 }
 
-/// What the connection says about bytes, whatever pieces they come in: payload joined, then everything it sends.
-fn heard(pieces: &[&[u8]]) -> (Vec<Event>, BTreeMap<u32, Vec<u8>>, Result<(), End>, Vec<Header>) {
+/// What the connection says about bytes, whatever pieces they come in.
+#[derive(Debug, PartialEq)]
+struct Heard {
+    /// But data.
+    events: Vec<Event>,
+    /// By stream.
+    payload: BTreeMap<u32, Vec<u8>>,
+    outcome: Result<(), End>,
+    sent: Vec<Header>,
+}
+
+fn heard(pieces: &[&[u8]]) -> Heard {
     let (mut mux, mut all, mut payload) = (mux(), Vec::new(), BTreeMap::<u32, Vec<u8>>::new());
     let mut outcome = Ok(());
     for piece in pieces {
@@ -339,7 +349,7 @@ fn heard(pieces: &[&[u8]]) -> (Vec<Event>, BTreeMap<u32, Vec<u8>>, Result<(), En
             }
         }
     }
-    (all, payload, outcome, sent(&mut mux))
+    Heard { events: all, payload, outcome, sent: sent(&mut mux) }
 }
 
 #[test]
@@ -360,8 +370,8 @@ fn where_the_bytes_are_cut_makes_no_difference() {
     peer.finish(a);
     let bytes = peer.out;
     let whole = heard(&[&bytes]);
-    assert_eq!(whole.2, Err(End::Violation(Violation::SecondFin(a))));
-    assert_eq!(whole.1, BTreeMap::from([(a, b"first of asecond of a".to_vec()), (b, b"of bend".to_vec())]));
+    assert_eq!(whole.outcome, Err(End::Violation(Violation::SecondFin(a))));
+    assert_eq!(whole.payload, BTreeMap::from([(a, b"first of asecond of a".to_vec()), (b, b"of bend".to_vec())]));
     for cut in 0..=bytes.len() {
         assert_eq!(heard(&[&bytes[..cut], &bytes[cut..]]), whole, "cut at {cut}");
     }
