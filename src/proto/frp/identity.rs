@@ -77,7 +77,7 @@ impl Keys {
         if verify_slices_are_equal(expected.as_bytes(), login.privilege_key.0.as_bytes()).is_err() {
             return Decision::Refused(Refusal::Token);
         }
-        let presented = fingerprint(login.metas.get("token").map_or(&[], |token| token.as_bytes()));
+        let presented = fingerprint(login.metas.get("token").map_or(&[], |token| token.0.as_bytes()));
         let is_same = |known: &[u8; 32]| verify_slices_are_equal(known, &presented).is_ok();
         // All are compared, whichever it is.
         let mut identity = self.shared.iter().fold(None, |_, known| is_same(known).then_some(Identity::Shared));
@@ -153,7 +153,7 @@ mod tests {
         Login {
             privilege_key: Hidden(privilege_key(auth_token, 17)),
             timestamp: 17,
-            metas: meta.map(|token| ("token".to_owned(), token.to_owned())).into_iter().collect::<Metas>(),
+            metas: meta.map(|token| ("token".to_owned(), token.into())).into_iter().collect::<Metas>(),
             ..Login::default()
         }
     }

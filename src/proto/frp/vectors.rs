@@ -38,7 +38,7 @@ pub(crate) fn login() -> Login {
         arch: "amd64".to_owned(),
         privilege_key: Hidden(privilege_key(b"", 1_700_000_000)),
         timestamp: 1_700_000_000,
-        metas: Metas::from([("token".to_owned(), "k".to_owned())]),
+        metas: Metas::from([("token".to_owned(), "k".into())]),
         pool_count: 1,
         ..Login::default()
     }

@@ -1,7 +1,7 @@
 //! JSON as Go's encoding/json reads it into a struct: keys match in any case, null leaves the zero, the last of several
 //! values for one key counts, unknown keys are passed over.
 
-use super::{MessageError, Metas};
+use super::{Hidden, MessageError, Metas};
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -29,7 +29,7 @@ pub(super) fn write(value: &impl Serialize, out: &mut Vec<u8>) {
 
 /// Null values in a map of strings are empty strings.
 pub(super) fn metas<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Metas, D::Error> {
-    let metas = BTreeMap::<String, Option<String>>::deserialize(deserializer)?;
+    let metas = BTreeMap::<String, Option<Hidden>>::deserialize(deserializer)?;
     Ok(metas.into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect())
 }
 

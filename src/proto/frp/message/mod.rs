@@ -1,16 +1,16 @@
 //! The messages of FRP. Every one is a JSON object with Go's habits: keys in any case, what is missing or null is zero,
 //! what is unknown is nobody's business. How they are framed depends on the version of the protocol: [`v1`], [`v2`].
 
+mod bodies;
 mod json;
 pub mod v1;
 pub mod v2;
 
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+pub use bodies::{
+    CloseProxy, Hidden, Login, LoginResp, Metas, NewProxy, NewProxyResp, NewVisitorConn, NewVisitorConnResp,
+    NewWorkConn, Nothing, Ping, Pong, StartWorkConn,
+};
 use std::fmt;
-
-/// Names and values a user may attach to a login or a proxy.
-pub type Metas = BTreeMap<String, String>;
 
 /// More of them than anybody needs; a message's length bounds them anyway.
 pub const METAS_MAX: usize = 64;
@@ -54,176 +54,6 @@ pub enum Kind {
     NatHoleResp,
     NatHoleSid,
     NatHoleReport,
-}
-
-/// A secret in a message: never printed.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Hidden(pub String);
-
-/// The first message of a control connection.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Login {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub version: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub hostname: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub os: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub arch: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub user: String,
-    /// Over the token and `timestamp` ([`super::cipher::privilege_key`]).
-    #[serde(skip_serializing_if = "Hidden::is_empty")]
-    pub privilege_key: Hidden,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub timestamp: i64,
-    /// Empty for the first login of a client's life; later what the last answer said. A bearer secret.
-    #[serde(skip_serializing_if = "Hidden::is_empty")]
-    pub run_id: Hidden,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub client_id: String,
-    #[serde(skip_serializing_if = "Metas::is_empty", deserialize_with = "json::metas")]
-    pub metas: Metas,
-    /// Always written, never believed: it is how the reference server's own gateways skip authentication.
-    #[serde(skip_deserializing)]
-    pub client_spec: Nothing,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub pool_count: i64,
-}
-
-/// `{}`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Nothing {}
-
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct LoginResp {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub version: String,
-    #[serde(skip_serializing_if = "Hidden::is_empty")]
-    pub run_id: Hidden,
-    /// Not empty: refused.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub error: String,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct NewProxy {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub proxy_name: String,
-    /// Empty means tcp.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub proxy_type: String,
-    #[serde(skip_serializing_if = "is_false")]
-    pub use_encryption: bool,
-    #[serde(skip_serializing_if = "is_false")]
-    pub use_compression: bool,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub bandwidth_limit: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub bandwidth_limit_mode: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub group: String,
-    #[serde(skip_serializing_if = "Hidden::is_empty")]
-    pub group_key: Hidden,
-    #[serde(skip_serializing_if = "Metas::is_empty", deserialize_with = "json::metas")]
-    pub metas: Metas,
-    #[serde(skip_serializing_if = "Metas::is_empty", deserialize_with = "json::metas")]
-    pub annotations: Metas,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub remote_port: i64,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct NewProxyResp {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub proxy_name: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub remote_addr: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub error: String,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct CloseProxy {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub proxy_name: String,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct NewWorkConn {
-    #[serde(skip_serializing_if = "Hidden::is_empty")]
-    pub run_id: Hidden,
-    #[serde(skip_serializing_if = "Hidden::is_empty")]
-    pub privilege_key: Hidden,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub timestamp: i64,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct StartWorkConn {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub proxy_name: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub src_addr: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub dst_addr: String,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub src_port: u16,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub dst_port: u16,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub error: String,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Ping {
-    #[serde(skip_serializing_if = "Hidden::is_empty")]
-    pub privilege_key: Hidden,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub timestamp: i64,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Pong {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub error: String,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct NewVisitorConn {
-    #[serde(skip_serializing_if = "Hidden::is_empty")]
-    pub run_id: Hidden,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub proxy_name: String,
-    #[serde(skip_serializing_if = "Hidden::is_empty")]
-    pub sign_key: Hidden,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub timestamp: i64,
-    #[serde(skip_serializing_if = "is_false")]
-    pub use_encryption: bool,
-    #[serde(skip_serializing_if = "is_false")]
-    pub use_compression: bool,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct NewVisitorConnResp {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub proxy_name: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub error: String,
 }
 
 /// Why bytes are no message. The connection is over: there is no telling where the next one begins.
@@ -313,45 +143,6 @@ impl Message {
     }
 }
 
-impl Hidden {
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl From<&str> for Hidden {
-    fn from(text: &str) -> Hidden {
-        Hidden(text.to_owned())
-    }
-}
-
-impl fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Hidden({} bytes)", self.0.len())
-    }
-}
-
-/// Without the metas: the shared key is one of them.
-impl fmt::Debug for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&String> = self.metas.keys().collect();
-        f.debug_struct("Login")
-            .field("version", &self.version)
-            .field("hostname", &self.hostname)
-            .field("os", &self.os)
-            .field("user", &self.user)
-            .field("metas", &names)
-            .field("pool_count", &self.pool_count)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for LoginResp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LoginResp").field("error", &self.error).finish_non_exhaustive()
-    }
-}
-
 impl fmt::Display for MessageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -366,14 +157,6 @@ impl fmt::Display for MessageError {
 }
 
 impl std::error::Error for MessageError {}
-
-fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
-}
 
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,7 @@ fn all() -> Vec<Message> {
         Message::LoginResp(LoginResp { error: "no".to_owned(), ..LoginResp::default() }),
         Message::NewProxy(Box::new(NewProxy {
             use_encryption: true,
-            metas: Metas::from([("\u{1}\"<&>".to_owned(), "\u{fc}".to_owned())]),
+            metas: Metas::from([("\u{1}\"<&>".to_owned(), "\u{fc}".into())]),
             remote_port: -1,
             ..NewProxy::default()
         })),
@@ -67,7 +67,7 @@ fn keys_match_in_any_case_null_is_zero_and_the_unknown_is_passed_over() {
     }
     let metas = read(b'p', r#"{"metas":{"a":null},"annotations":null}"#).unwrap();
     let Message::NewProxy(metas) = metas else { panic!("{metas:?}") };
-    assert_eq!(metas.metas, Metas::from([("a".to_owned(), String::new())]));
+    assert_eq!(metas.metas, Metas::from([("a".to_owned(), "".into())]));
 }
 
 #[test]
@@ -141,12 +141,18 @@ fn no_secret_is_printed() {
     let login = Login {
         privilege_key: "hunter2".into(),
         run_id: "hunter2".into(),
-        metas: Metas::from([("token".to_owned(), "hunter2".to_owned())]),
+        metas: Metas::from([("token".to_owned(), "hunter2".into())]),
         ..Login::default()
     };
+    let proxy = NewProxy { metas: login.metas.clone(), group_key: "hunter2".into(), ..NewProxy::default() };
     let work = NewWorkConn { run_id: "hunter2".into(), privilege_key: "hunter2".into(), timestamp: 1 };
     let answer = LoginResp { run_id: "hunter2".into(), ..LoginResp::default() };
-    for message in [Message::Login(Box::new(login)), Message::NewWorkConn(work), Message::LoginResp(answer)] {
+    for message in [
+        Message::Login(Box::new(login)),
+        Message::NewProxy(Box::new(proxy)),
+        Message::NewWorkConn(work),
+        Message::LoginResp(answer),
+    ] {
         assert!(!format!("{message:?}").contains("hunter2"));
     }
 }

@@ -97,7 +97,7 @@ fn a_login_is_answered_with_its_run_id_and_asks_for_the_pool() {
         let mut node = Node::new();
         assert_eq!(node.login(pool_count), vec![ASK; asked], "{pool_count}");
         let LoginResp { version, run_id, error } = node.sessions[0].answer();
-        assert_eq!((version.as_str(), run_id.0, error.as_str()), ("0.61.1", "00".repeat(16), ""));
+        assert_eq!((version.as_str(), run_id.0.clone(), error.as_str()), ("0.61.1", "00".repeat(16), ""));
     }
 }
 

@@ -10,12 +10,14 @@
 //! - a GoAway with code 0 leaves it connected and useless, so there is none but for abuse;
 //! - a connection that is not read ends its session within 40 seconds, so only windows may push back.
 
+mod end;
 mod header;
 mod mux;
 mod stream;
 
+pub use end::{End, Violation};
 pub use header::{HEADER_BYTES, Header, Kind, flag};
-pub use mux::{End, Event, Limits, Mux, Violation};
+pub use mux::{Event, Limits, Mux};
 
 /// What each side may send on a stream before any credit.
 pub const INITIAL_WINDOW: u32 = 256 << 10;
