@@ -1,8 +1,7 @@
 //! A body without a length, gathered before any server hears of its request: PHP would take it for an empty one. Small
 //! ones stay in memory, the rest goes to the spool.
 
-use crate::net::clock::{Timer, now};
-use crate::net::driver::breathe;
+use crate::net::clock::Timer;
 use crate::net::pool;
 use crate::net::spool::{Draft, SpoolError};
 use crate::proto::http1::emit;
@@ -10,14 +9,10 @@ use crate::proto::http1::exchange::Exchange;
 use crate::serve::core::{Core, View};
 use crate::serve::downstream::Downstream;
 use crate::serve::reply::{Failure, Own};
-use crate::serve::upload::Upload;
-use std::time::Duration;
+use crate::serve::upload::{Upload, allowance};
 
 /// Bodies up to this size never see the disk.
 const SMALL_BYTES_MAX: usize = 16 * 1024;
-
-/// How long the loop stays awake for one answer.
-const EAGER: Duration = Duration::from_micros(500);
 
 /// A piece on its way to the disk.
 const PIECE_BYTES: usize = 48 * 1024;
@@ -41,11 +36,12 @@ pub async fn gather<D: Downstream>(
             _ => return Err(Own::ClientGone.into()),
         }
     }
+    let mut allowance = allowance(&view.snapshot.settings.timeouts);
     upload.undress(view.snapshot.settings.spool.body_bytes_max);
     let mut piece = pool::vector();
     let mut draft: Option<Draft> = None;
     while !upload.is_done() {
-        upload.take(client, &timer, idle_max, &mut piece).await?;
+        upload.take(client, &timer, &mut allowance, &mut piece).await?;
         let is_large = piece.len() >= if draft.is_some() { PIECE_BYTES } else { SMALL_BYTES_MAX };
         if is_large && !upload.is_done() {
             write(core, view, &mut draft, &mut piece).await?;
@@ -70,15 +66,6 @@ pub async fn gather<D: Downstream>(
     Ok(upload)
 }
 
-/// Waits a little for an answer of the spool's threads, with the loop awake. Most are there within a few of its turns,
-/// and the wake of another thread may take a nap of the loop (10 ms, `net::driver`).
-pub async fn soon(is_ready: impl Fn() -> bool) {
-    let begun = now();
-    while !is_ready() && now().since(begun) < EAGER {
-        breathe().await;
-    }
-}
-
 async fn write(core: &Core, view: &View, draft: &mut Option<Draft>, piece: &mut Vec<u8>) -> Result<(), Failure> {
     let bytes = std::mem::replace(piece, pool::vector());
     let result = async {
@@ -89,7 +76,6 @@ async fn write(core: &Core, view: &View, draft: &mut Option<Draft>, piece: &mut 
                 draft.insert(spool.draft(view.snapshot.settings.spool.bytes_max).await?)
             }
         };
-        soon(|| draft.has_room()).await;
         draft.write(bytes).await
     };
     if let Some(free) = result.await.map_err(|error| broken(core, error))? {
