@@ -33,11 +33,14 @@ if [ "$want" != build ]; then
   go=$(PATH="$PATH:/usr/local/go/bin" command -v go || true)
   for version in 0.61.1 0.70.1; do
     [ -n "$go" ] && [ ! -x "$peers/frpc-$version" ] || continue
+    mkdir -p "$peers"
     tree=$(mktemp -d)
-    if from=$(GOFLAGS=-mod=mod "$go" mod download -json "github.com/fatedier/frp@v$version" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p') &&
-      cp -r "$from/." "$tree" && chmod -R u+w "$tree" && mkdir -p "$tree/web/frpc/dist" && touch "$tree/web/frpc/dist/none" &&
-      (cd "$tree" && CGO_ENABLED=0 GOFLAGS=-mod=mod "$go" build -trimpath -ldflags "-s -w" -o "$peers/frpc-$version" ./cmd/frpc)
-    then :; else echo "peers: frpc $version could not be built" >&2; fi 2>/dev/null
+    {
+      from=$(GOFLAGS=-mod=mod "$go" mod download -json "github.com/fatedier/frp@v$version" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p') &&
+        [ -n "$from" ] && cp -r "$from/." "$tree" && chmod -R u+w "$tree" &&
+        mkdir -p "$tree/web/frpc/dist" && touch "$tree/web/frpc/dist/none" &&
+        (cd "$tree" && CGO_ENABLED=0 GOFLAGS=-mod=mod "$go" build -trimpath -ldflags "-s -w" -o "$peers/frpc-$version" ./cmd/frpc)
+    } 2>/dev/null || echo "peers: frpc $version could not be built" >&2
     rm -rf "$tree"
   done
 fi
