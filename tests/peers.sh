@@ -27,6 +27,24 @@ if [ "$want" != build ] && [ ! -x "$peers/h2spec" ]; then
   fi
 fi
 
+# frpc comes from source: the version ExApps ship, and the newest. Its module replaces one it needs, so `go install` refuses it,
+# and the embedded web page is made at release; any file in its place will do.
+if [ "$want" != build ]; then
+  go=$(PATH="$PATH:/usr/local/go/bin" command -v go || true)
+  for version in 0.61.1 0.70.1; do
+    [ -n "$go" ] && [ ! -x "$peers/frpc-$version" ] || continue
+    mkdir -p "$peers"
+    tree=$(mktemp -d)
+    {
+      from=$(GOFLAGS=-mod=mod "$go" mod download -json "github.com/fatedier/frp@v$version" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p') &&
+        [ -n "$from" ] && cp -r "$from/." "$tree" && chmod -R u+w "$tree" &&
+        mkdir -p "$tree/web/frpc/dist" && touch "$tree/web/frpc/dist/none" &&
+        (cd "$tree" && CGO_ENABLED=0 GOFLAGS=-mod=mod "$go" build -trimpath -ldflags "-s -w" -o "$peers/frpc-$version" ./cmd/frpc)
+    } 2>/dev/null || echo "peers: frpc $version could not be built" >&2
+    rm -rf "$tree"
+  done
+fi
+
 # file:package, where a package brings no command.
 files=(/usr/lib/nginx/modules/ngx_stream_module.so:libnginx-mod-stream /usr/lib/galera/libgalera_smm.so:galera-4)
 
