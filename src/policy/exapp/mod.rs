@@ -9,13 +9,17 @@
 //!                '--> refused ------------> failures (who is banned)
 //! ```
 //!
-//! Everything here is told the time and what others answered. A deviation from HaRP is named where it is made.
+//! [`gateway`] is all of it as one memory, [`lookup`] the questions to Nextcloud, [`key`] the shared key. Everything here
+//! is told the time and what others answered. A deviation from HaRP is named where it is made.
 
 pub mod control;
 pub mod decide;
 pub mod edits;
 pub mod engine;
 pub mod failures;
+pub mod gateway;
+pub mod key;
+pub mod lookup;
 pub mod path;
 pub mod pattern;
 pub mod record;

@@ -24,7 +24,7 @@ fn user(id: &str, level: Level) -> Option<UserLookup> {
 
 fn facts<'r>(path: &'r str, fields: &'r [(&'r str, &'r str)]) -> Facts<'r> {
     let field = |name: &str| fields.iter().rev().find(|field| field.0 == name).map(|field| field.1.as_bytes());
-    let has_session = fields.iter().any(|field| *field == ("cookie", "alice"));
+    let has_session = fields.contains(&("cookie", "alice"));
     Facts::of(path.as_bytes(), has_session, field, |key| key == b"K")
 }
 
