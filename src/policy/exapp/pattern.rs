@@ -49,7 +49,8 @@ pub fn compile(pattern: &str) -> Result<Regex, Unusable> {
 }
 
 fn translate(pattern: &str) -> Result<String, Unusable> {
-    let mut reader = Reader { rest: pattern, out: String::new(), depth: 0, last: Last::Nothing };
+    let (out, names) = (String::new(), Vec::new());
+    let mut reader = Reader { rest: pattern, out, flags_bytes: 0, names, depth: 0, last: Last::Nothing };
     while let Some(c) = reader.next() {
         reader.item(c)?;
     }
@@ -62,6 +63,10 @@ fn translate(pattern: &str) -> Result<String, Unusable> {
 struct Reader<'p> {
     rest: &'p str,
     out: String,
+    /// Of `out`, what is flags for the whole pattern.
+    flags_bytes: usize,
+    /// Of groups.
+    names: Vec<&'p str>,
     depth: u32,
     last: Last,
 }
@@ -323,7 +328,7 @@ impl<'p> Reader<'p> {
         Ok(())
     }
 
-    /// `<name>`; nobody asks for the name.
+    /// `<name>`; nobody asks for the name, but it may be there once.
     fn named(&mut self) -> Result<(), Unusable> {
         if self.eat("=") {
             return Err(Unusable::Unsupported("a back-reference"));
@@ -334,8 +339,9 @@ impl<'p> Reader<'p> {
                 && name.chars().all(|c| c.is_alphanumeric() || c == '_')
         };
         match name {
-            Some((name, rest)) if is_name(name) => {
+            Some((name, rest)) if is_name(name) && !self.names.contains(&name) => {
                 self.rest = rest;
+                self.names.push(name);
                 self.open("(?:")
             }
             _ => Err(Unusable::Broken("a group has a bad name")),
@@ -349,7 +355,7 @@ impl<'p> Reader<'p> {
         let (letters, rest) = self.rest.split_at_checked(end).ok_or(UNKNOWN)?;
         let is_whole = rest.starts_with(')');
         let (on, off) = letters.split_once('-').map_or((letters, None), |(on, off)| (on, Some(off)));
-        if is_whole && (!self.out.is_empty() || off.is_some() || on.is_empty()) {
+        if is_whole && (self.out.len() > self.flags_bytes || off.is_some() || on.is_empty()) {
             return Err(Unusable::Broken("flags stand behind the start"));
         }
         if off.is_some_and(str::is_empty) {
@@ -364,6 +370,7 @@ impl<'p> Reader<'p> {
         }
         if !on.is_empty() {
             self.push(&format!("(?{on})"), Last::Nothing);
+            self.flags_bytes = self.out.len();
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::policy::exapp::edits;
+use crate::policy::exapp::path::plain;
 
 const RECORD: &str = r#"{"exapp_token":"T","exapp_version":"1.0.0","host":"127.0.0.1","port":23000,"routes":[
     {"url":"^/public$","access_level":0},{"url":"^/user","access_level":1},{"url":"^/admin$","access_level":2},
@@ -277,4 +278,62 @@ fn ids_are_looked_up_and_told_in_lower_case() {
 fn every_reason_has_its_own_name() {
     let names: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
     assert_eq!(names.len(), Reason::ALL.len());
+}
+
+/// Paths made of what paths are attacked with: nobody without a signature reaches a life-cycle call, a way up, or what is
+/// for users, however it is written.
+#[test]
+fn no_path_of_a_client_leads_where_it_may_not() {
+    const PIECES: [&str; 22] = [
+        "/",
+        "foo",
+        "exapps",
+        ".",
+        "..",
+        "%2e",
+        "%2F",
+        "init",
+        "/user",
+        "user",
+        "heartbeat",
+        "%69nit",
+        "%75ser",
+        "//",
+        "app_api",
+        "%",
+        "%00",
+        "/exapps/foo/",
+        "enabled",
+        "I",
+        ";",
+        "%2525",
+    ];
+    const OPEN: &str = r#"{"exapp_token":"T","exapp_version":"1","host":"h","port":1,"routes":[
+        {"url":"^/user","access_level":1},{"url":".*","access_level":0}]}"#;
+    let record = Lookup::Known(Arc::new(Record::parse(OPEN.as_bytes()).unwrap()));
+    let known = Known { record: Some(record), user: Some(UserLookup::Unknown) };
+    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+    let mut forwarded = 0;
+    for _ in 0..10_000 {
+        let mut path = "/exapps/foo".to_owned();
+        for _ in 0..4 {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            path.push_str(PIECES[(seed >> 33) as usize % PIECES.len()]);
+        }
+        match decide(&facts(&path, &SESSION), &known) {
+            Decision::Forward(forward) => {
+                forwarded += 1;
+                assert!(!has_parent_segment(path.as_bytes()), "{path}");
+                let read = plain(forward.target).unwrap_or_else(|| forward.target.to_vec());
+                let read = String::from_utf8_lossy(&read).to_ascii_lowercase();
+                assert!(!read.starts_with("/user"), "{path}");
+                assert!(!["/init", "/enabled", "/heartbeat"].contains(&read.trim_end_matches('/')), "{path}");
+            }
+            Decision::Refuse(_) => {}
+            other => panic!("{path}: {other:?}"),
+        }
+    }
+    assert!(forwarded > 500, "only {forwarded} went on");
 }

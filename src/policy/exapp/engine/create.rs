@@ -76,7 +76,10 @@ impl Create {
     fn body(&self) -> Value {
         let volume = &self.names.volume;
         let own = json!({ "Type": "volume", "Source": volume, "Target": format!("/{volume}"), "ReadOnly": false });
-        let bind = |mount: &Mount| json!({ "Type": "bind", "Source": mount.source, "Target": mount.target, "ReadOnly": mount.is_read_only });
+        let bind = |mount: &Mount| {
+            let Mount { source, target, is_read_only } = mount;
+            json!({ "Type": "bind", "Source": source, "Target": target, "ReadOnly": is_read_only })
+        };
         let mounts: Vec<Value> = std::iter::once(own).chain(self.mounts.iter().map(bind)).collect();
         let mut host = json!({
             "NetworkMode": self.network,
