@@ -122,6 +122,8 @@ pub struct Forward<'r> {
     pub target: &'r [u8],
     pub record: Arc<Record>,
     pub identity: Identity<'r>,
+    /// Responses with one of these are failures of the client.
+    pub statuses: Vec<u16>,
 }
 
 /// Whom the ExApp is told that the request is from.
@@ -130,14 +132,6 @@ pub enum Identity<'r> {
     AppApi(Signature<'r>),
     /// Nobody, or a user of Nextcloud.
     Client(Option<Arc<User>>),
-}
-
-impl Forward<'_> {
-    /// Whether a response with this status is a failure of the client; AppAPI has none.
-    pub fn is_failure(&self, status: u16) -> bool {
-        let is_client = matches!(self.identity, Identity::Client(_));
-        is_client && self.record.routes.rule(self.target).is_some_and(|rule| rule.statuses.contains(&status))
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -306,7 +300,8 @@ fn signed<'r>(id: String, target: &'r [u8], signature: Signature<'r>, known: &Kn
             Arc::new(record.ok_or(Reason::BadSignature)?)
         }
     };
-    Ok(Decision::Forward(Forward { id, target, record, identity: Identity::AppApi(signature) }))
+    let (identity, statuses) = (Identity::AppApi(signature), Vec::new());
+    Ok(Decision::Forward(Forward { id, target, record, identity, statuses }))
 }
 
 fn unsigned<'r>(id: String, target: &'r [u8], facts: &Facts<'r>, known: &Known) -> Result<Decision<'r>, Reason> {
@@ -327,7 +322,8 @@ fn unsigned<'r>(id: String, target: &'r [u8], facts: &Facts<'r>, known: &Known) 
     if level < rule.level {
         return Err(Reason::Level);
     }
-    Ok(Decision::Forward(Forward { id, target, record, identity: Identity::Client(user) }))
+    let (identity, statuses) = (Identity::Client(user), rule.statuses.to_vec());
+    Ok(Decision::Forward(Forward { id, target, record, identity, statuses }))
 }
 
 /// Who makes the request, as far as it matters; the outer `None` is not known yet.

@@ -102,7 +102,8 @@ mod tests {
     fn appapi_keeps_its_own_words_and_the_origin_it_names() {
         let signature = Signature { id: b"foo", version: b"2.0", host: b"h", port: b"1", authorization: b"eA==" };
         let record = Arc::new(Record::of_headers(b"1.0", b"h", b"1").unwrap());
-        let forward = Forward { id: "foo".into(), target: b"/", record, identity: Identity::AppApi(signature) };
+        let (identity, statuses) = (Identity::AppApi(signature), Vec::new());
+        let forward = Forward { id: "foo".into(), target: b"/", record, identity, statuses };
         let mut fields = Vec::new();
         set(&forward, Some(b"33"), Some(b"198.51.100.7"), "192.0.2.1".parse().unwrap(), |name, value| {
             fields.push(format!("{name}={}", String::from_utf8_lossy(value)));

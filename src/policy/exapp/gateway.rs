@@ -9,7 +9,7 @@
 //!
 //! One request steps at most three times. Who waits and how is the caller's; it wakes who joined with what was landed.
 
-use super::decide::{Decision, Facts, Forward, Key, Known, UserLookup, decide};
+use super::decide::{Decision, Facts, Key, Known, UserLookup, decide};
 use super::failures::{Failures, Kind};
 use super::path::place;
 use super::records::{self, Asker, Fetched, Lookup, Records};
@@ -94,9 +94,9 @@ impl Gateway {
         self.sessions.land(flight, user, now);
     }
 
-    /// The ExApp answered; whether the client is banned from now on.
-    pub fn answered(&mut self, forward: &Forward<'_>, client: &Client, status: u16, now: Duration) -> bool {
-        forward.is_failure(status) && self.fail(client, Kind::Status, now)
+    /// The ExApp answered; `statuses` are those of the request's [`Forward`](super::decide::Forward). Whether the client is banned from now on.
+    pub fn answered(&mut self, statuses: &[u16], client: &Client, status: u16, now: Duration) -> bool {
+        statuses.contains(&status) && self.fail(client, Kind::Status, now)
     }
 
     /// Counts a failure of whatever surface; whether the client is banned from now on.
