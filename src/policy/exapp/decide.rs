@@ -34,7 +34,7 @@ pub struct Signature<'r> {
     pub authorization: &'r [u8],
 }
 
-/// A request as far as the decision looks at it.
+/// A request as far as the decision looks at it. Its method is none of it: routes name paths only.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'r> {
     /// Raw, without query.

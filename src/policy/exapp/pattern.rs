@@ -10,9 +10,9 @@ use std::fmt;
 /// Longer ones are nobody's route.
 const PATTERN_BYTES_MAX: usize = 2048;
 /// Of the compiled program; `[A-Za-z0-9_-]{20,128}` needs a tenth.
-const PROGRAM_BYTES_MAX: usize = 256 << 10;
+const PROGRAM_BYTES_MAX: usize = 128 << 10;
 /// Of the states an engine remembers while it matches, for each core.
-const CACHE_BYTES_MAX: usize = 256 << 10;
+const CACHE_BYTES_MAX: usize = 64 << 10;
 const NESTING_MAX: u32 = 50;
 
 /// Why a pattern is not run.

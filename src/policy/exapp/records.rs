@@ -129,7 +129,7 @@ impl Records {
         self.turn += 1;
         let turn = self.turn;
         if !self.entries.contains_key(id) {
-            if !self.make_room() {
+            if !self.make_room(false) {
                 return Ask::Now(Lookup::Failed);
             }
             self.entries.insert(id.to_owned(), Entry::default());
@@ -220,7 +220,7 @@ impl Records {
     }
 
     fn changed(&mut self, id: &str) -> Option<&mut Entry> {
-        if !self.entries.contains_key(id) && self.make_room() {
+        if !self.entries.contains_key(id) && self.make_room(true) {
             self.entries.insert(id.to_owned(), Entry::default());
         }
         self.number += 1;
@@ -243,15 +243,17 @@ impl Records {
         self.entries.iter().filter_map(|(id, entry)| Some((id.as_str(), &entry.record.as_ref()?.record)))
     }
 
-    /// Names of no app go first, then what was not asked for longest. What is being looked up stays; so lookups are
-    /// bounded too.
-    fn make_room(&mut self) -> bool {
+    /// Names of no app go first, then what was not asked for longest. What is being looked up stays for the sake of
+    /// another lookup, so that these are bounded too; for the sake of what AppAPI says it goes.
+    fn make_room(&mut self, at_any_price: bool) -> bool {
         if self.entries.len() < self.entries_max {
             return true;
         }
-        let idle = self.entries.iter().filter(|(_, entry)| entry.flight.is_none());
-        let worth = |entry: &Entry| (entry.record.is_some(), entry.withdrawn_until > Duration::ZERO, entry.used);
-        let least = idle.min_by_key(|(_, entry)| worth(entry)).map(|(id, _)| id.clone());
+        let dispensable = self.entries.iter().filter(|(_, entry)| at_any_price || entry.flight.is_none());
+        let worth = |entry: &Entry| {
+            (entry.flight.is_some(), entry.record.is_some(), entry.withdrawn_until > Duration::ZERO, entry.used)
+        };
+        let least = dispensable.min_by_key(|(_, entry)| worth(entry)).map(|(id, _)| id.clone());
         least.is_some_and(|id| self.entries.remove(&id).is_some())
     }
 }

@@ -177,6 +177,10 @@ fn names_that_are_no_apps_do_not_push_out_those_that_are() {
     fetch(records.ask("foo", signature("9"), ZERO));
     assert!(matches!(records.ask("more", Asker::Client, ZERO), Ask::Now(Lookup::Failed)));
     assert_eq!(flights.len(), 7);
+    // But AppAPI is always heard.
+    records.withdraw("more", ZERO);
+    assert!(matches!(records.ask("more", Asker::Client, ZERO), Ask::Now(Lookup::Withdrawn)));
+    assert_eq!(records.len(), 8);
 }
 
 /// Random questions, landings and changes: never two lookups at once, never an old word over a newer one, never too many.
