@@ -8,7 +8,9 @@
 use lyre::config::bundle::{Bundle, Interface};
 use lyre::config::settings::tcp::{self, Mode, ProxyVersion};
 use lyre::config::settings::vip::{Authentication, Checksum, HmacMode, Peer, Peers, VirtualMac};
-use lyre::config::settings::{AccessLog, Balance, CheckKind, ListenerKind, Place, PoolKind, Prefix, Secret, Settings};
+use lyre::config::settings::{
+    AccessLog, Balance, CheckKind, ListenerKind, Place, PoolKind, Prefix, Secret, Settings, UploadRate,
+};
 use lyre::config::{self, Report};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -146,6 +148,8 @@ fn the_shipped_pair_is_ten_lines_and_works_as_it_stands() {
     let [web] = &settings.pools[..] else { panic!("{:?}", settings.pools) };
     assert_eq!((web.name.as_str(), web.servers.len(), web.max_requests_per_server), ("web", 2, 64));
     assert!(web.response_timeout >= Duration::from_secs(3610), "PHP must be the one that times out first");
+    let rate = UploadRate { bytes_per_second: 1024, window: Duration::from_secs(30) };
+    assert_eq!(settings.timeouts.upload, Some(rate));
     assert_eq!(web.check.kind, CheckKind::NextcloudStatus { host: "cloud.example.com".to_owned() });
     assert_eq!(settings.worker.cores, 4);
 }
@@ -217,6 +221,8 @@ fn every_key_reaches_the_settings() {
     for (index, (is, expected)) in seconds.into_iter().enumerate() {
         assert_eq!(is, Duration::from_secs(expected), "number {index}");
     }
+    let rate = UploadRate { bytes_per_second: 2048, window: Duration::from_secs(60) };
+    assert_eq!(settings.timeouts.upload, Some(rate));
     assert_eq!(web.check.kind, CheckKind::NextcloudStatus { host: "status.example.com".to_owned() });
     assert_eq!((web.check.rise, web.check.fall), (1, 2));
     assert_eq!(settings.pools[1].check.kind, CheckKind::Tcp);
@@ -360,7 +366,9 @@ fn every_key_of_a_tcp_service_reaches_the_settings() {
     assert_eq!(galera.servers.len(), 3);
     assert_eq!(galera.mode, Mode::SingleWriter);
     let password = Secret(b"check-secret"[..].into());
-    assert_eq!(galera.check.kind, tcp::CheckKind::Galera { user: "lyre".to_owned(), password });
+    let roots = Some(FILES[Path::new("cloud.pem")].as_slice().into());
+    let tls = tcp::CheckTls { roots, name: Some("db.example.com".try_into().unwrap()) };
+    assert_eq!(galera.check.kind, tcp::CheckKind::Galera { user: "lyre".to_owned(), password, tls: Some(tls) });
     assert_eq!((galera.check.interval, galera.check.timeout), (Duration::from_secs(1), Duration::from_secs(2)));
     assert_eq!((galera.check.rise, galera.check.fall), (3, 2));
     assert_eq!((galera.proxy_protocol, galera.idle_timeout), (Some(ProxyVersion::V2), None));

@@ -155,3 +155,21 @@ fn every_source_file_is_a_declared_module() {
     }
     assert!(orphans.is_empty(), "no `mod` declares {}", orphans.join(", "));
 }
+
+/// docs/acceptance.md names tests by their functions and files.
+#[test]
+fn the_acceptance_list_names_tests_that_are_there() {
+    let list = fs::read_to_string(root().join("docs/acceptance.md")).unwrap();
+    let files = ["src", "tests", "vrrp"].iter().flat_map(|base| rust_files(&root().join(base)));
+    let code: String = files.map(|file| fs::read_to_string(file).unwrap()).collect();
+    let named: Vec<&str> = list.split('`').skip(1).step_by(2).collect();
+    let is_path = |name: &str| name.contains('/') || name.ends_with(".rs");
+    let is_there = |name: &str| match name {
+        path if is_path(path) => ["", "tests"].iter().any(|base| root().join(base).join(path).exists()),
+        function => code.contains(&format!("fn {function}(")),
+    };
+    // Longer than any key, header or metric that is mentioned.
+    let is_test = |name: &&&str| is_path(name) && name.contains('.') || name.matches('_').count() >= 3;
+    let lost: Vec<_> = named.iter().filter(is_test).filter(|name| !is_there(name)).collect();
+    assert!(named.len() > 100 && lost.is_empty(), "not there: {lost:?}");
+}

@@ -3,11 +3,14 @@
 //!
 //! `LYRE_TEST_GIB` makes the large bodies smaller (5).
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // helpers of tests
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, unreachable_pub)] // helpers of tests
+
+#[path = "lab/port.rs"]
+mod port;
 
 use std::fs;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -46,10 +49,6 @@ impl Drop for Site {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.directory);
     }
-}
-
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -108,7 +107,7 @@ impl Site {
             .stderr(Stdio::null())
             .spawn();
 
-        let (apache_at, http, https) = (free(), free(), free());
+        let (apache_at, http, https) = (port::quiet(), port::quiet(), port::quiet());
         let modules = ["mpm_event", "authz_core", "dir", "mime", "proxy", "proxy_fcgi", "dav", "dav_fs"]
             .map(|name| format!("LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"))
             .concat();

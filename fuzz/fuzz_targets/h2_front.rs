@@ -3,17 +3,19 @@
 //! of it may contain what ends a line.
 #![no_main]
 
+#[path = "../../src/serve/h2/tests/feed.rs"]
+mod feed;
+
 use bytes::Bytes;
+use feed::Feed;
 use libfuzzer_sys::fuzz_target;
 use lyre::proto::http1::{Fields, Limits, Parsed, parse_request};
 use lyre::proto::http2::meter::Meter;
 use lyre::proto::http2::request::Body;
 use lyre::serve::h2::{builder, write_parts};
 use std::future::Future;
-use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll, Waker};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
@@ -47,33 +49,4 @@ fn check(head: &[u8]) {
     let lines = head.windows(2).filter(|pair| pair == b"\r\n").count();
     assert_eq!(lines, head.iter().filter(|byte| matches!(byte, b'\r')).count());
     assert_eq!(lines, head.iter().filter(|byte| matches!(byte, b'\n')).count());
-}
-
-/// Gives these bytes, then keeps silent; takes everything.
-struct Feed<'a>(&'a [u8]);
-
-impl AsyncRead for Feed<'_> {
-    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.0.is_empty() {
-            return Poll::Pending;
-        }
-        let (now, later) = self.0.split_at(self.0.len().min(into.remaining()));
-        into.put_slice(now);
-        self.0 = later;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Feed<'_> {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
 }

@@ -400,8 +400,18 @@ pub struct Timeouts {
     pub keepalive: Duration,
     /// No progress while sending to or receiving from a client.
     pub client_idle: Duration,
+    /// `None`: a body may come as slowly as `client_idle` lets it.
+    pub upload: Option<UploadRate>,
     /// Open connections get this long after SIGTERM or `lyre drain`.
     pub drain: Duration,
+}
+
+/// The least that the body of a request is expected to come at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UploadRate {
+    pub bytes_per_second: u64,
+    /// A client may be below the rate for this long, beside its pauses.
+    pub window: Duration,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

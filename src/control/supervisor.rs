@@ -245,6 +245,7 @@ impl Supervisor {
                 Report::Metrics { id, text } => self.answer_metrics(now, id, Some(&text)),
                 Report::Bans { id, answer } => self.answer_bans(now, id, answer),
                 Report::Banned(banned) => self.note_ban(now, banned),
+                Report::Unbanned { address } => self.note_unban(address),
             }
         }
         self.worker.judge(now);

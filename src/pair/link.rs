@@ -4,10 +4,11 @@
 //! They run in the unprivileged worker and end when [`Link`] is dropped. A broken connection is tried again after a
 //! second; what the peer had open when it fell silent stays in the table, because that is when it is needed.
 
+use crate::pair::bulletin::Bulletin;
 use crate::pair::connections::{Journal, Open};
 use crate::pair::identity::Identity;
 use crate::pair::table::Writer;
-use crate::pair::wire::{FRAME_MAX, Frame, Handover, VERSION};
+use crate::pair::wire::{Ban, Choice, ENTRIES_MAX, FRAME_MAX, Frame, Handover, VERSION};
 use rustls::StreamOwned;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -34,6 +35,11 @@ const KEEP_AFTER_SILENCE: Duration = Duration::from_secs(600);
 pub trait Owner: Send + Sync {
     fn handover(&self, words: Handover);
     fn connected(&self, is_connected: bool, peer: &str);
+    /// Whom the peer writes to; `None` when it is not heard any more.
+    fn writers(&self, writers: Option<Vec<Choice>>);
+    fn bans(&self, bans: Vec<Ban>);
+    /// Whom this node keeps out, for a peer that knows nothing yet.
+    fn banned(&self) -> Vec<Ban>;
 }
 
 pub struct Settings {
@@ -64,6 +70,7 @@ impl Link {
         settings: Settings,
         listener: TcpListener,
         journal: Arc<Journal>,
+        bulletin: Arc<Bulletin>,
         table: Writer,
         owner: Arc<dyn Owner>,
     ) -> io::Result<Link> {
@@ -76,7 +83,7 @@ impl Link {
             let (settings, state, owner) = (settings.clone(), state.clone(), owner.clone());
             std::thread::Builder::new()
                 .name("pair-send".into())
-                .spawn(move || send(&settings, &state, &*owner, &journal, &inbox))?
+                .spawn(move || send(&settings, &state, &*owner, &journal, &bulletin, &inbox))?
         };
         let receiver = {
             let state = state.clone();
@@ -92,6 +99,11 @@ impl Link {
         self.is_connected() && self.words.send(words).is_ok()
     }
 
+    /// Ends it soon, without waiting; the peer sees that at once.
+    pub fn stop(&self) {
+        self.state.is_stopped.store(true, Ordering::Relaxed);
+    }
+
     pub fn is_connected(&self) -> bool {
         self.state.is_sending.load(Ordering::Relaxed)
     }
@@ -99,21 +111,36 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.state.is_stopped.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
+        self.stop();
+        let this = std::thread::current().id();
+        // The owner may have been let go of by one of them.
+        for thread in self.threads.drain(..).filter(|thread| thread.thread().id() != this) {
             let _ = thread.join();
         }
     }
 }
 
-fn send(settings: &Settings, state: &State, owner: &dyn Owner, journal: &Journal, inbox: &mpsc::Receiver<Handover>) {
+fn send(
+    settings: &Settings,
+    state: &State,
+    owner: &dyn Owner,
+    journal: &Journal,
+    bulletin: &Bulletin,
+    inbox: &mpsc::Receiver<Handover>,
+) {
     let mut open = Open::default();
     while !state.is_stopped.load(Ordering::Relaxed) {
         open.absorb(journal);
         if let Ok(mut stream) = dial(settings) {
             state.is_sending.store(true, Ordering::Relaxed);
             owner.connected(true, &settings.peer.to_string());
-            let ended = push(settings, state, &mut stream, journal, &mut open, inbox);
+            bulletin.forget_bans();
+            let mut greeting = Vec::new();
+            Frame::Hello { version: VERSION, node: settings.node.clone() }.encode(&mut greeting);
+            Frame::Reset.encode(&mut greeting);
+            Frame::Opened(open.snapshot()).encode(&mut greeting);
+            Frame::Bans(owner.banned()).encode(&mut greeting);
+            let ended = push(state, &mut stream, greeting, journal, &mut open, bulletin, inbox);
             state.is_sending.store(false, Ordering::Relaxed);
             owner.connected(false, &settings.peer.to_string());
             if let Err(error) = ended {
@@ -144,18 +171,17 @@ fn dial(settings: &Settings) -> io::Result<Tls> {
     Ok(StreamOwned::new(connection, socket.into()))
 }
 
+/// Sends `bytes`, and then what is news on each beat.
 fn push(
-    settings: &Settings,
     state: &State,
     stream: &mut Tls,
+    mut bytes: Vec<u8>,
     journal: &Journal,
     open: &mut Open,
+    bulletin: &Bulletin,
     inbox: &mpsc::Receiver<Handover>,
 ) -> io::Result<()> {
-    let mut bytes = Vec::new();
-    Frame::Hello { version: VERSION, node: settings.node.clone() }.encode(&mut bytes);
-    Frame::Reset.encode(&mut bytes);
-    Frame::Opened(open.snapshot()).encode(&mut bytes);
+    let mut told: Option<Vec<Choice>> = None;
     let mut last = Instant::now();
     while !state.is_stopped.load(Ordering::Relaxed) {
         if last.elapsed() >= PING_EVERY {
@@ -174,6 +200,12 @@ fn push(
         let delta = open.absorb(journal);
         Frame::Closed(delta.closed).encode(&mut bytes);
         Frame::Opened(delta.opened).encode(&mut bytes);
+        Frame::Bans(bulletin.take_bans(ENTRIES_MAX)).encode(&mut bytes);
+        let writers = bulletin.writers();
+        if told.as_ref() != Some(&writers) {
+            Frame::Writers(writers.clone()).encode(&mut bytes);
+            told = Some(writers);
+        }
     }
     Ok(())
 }
@@ -196,6 +228,7 @@ fn listen(
                         Ok(next) => current = next,
                         Err(error) => tracing::debug!(peer = %from, %error, "pair link: the peer's connection ended"),
                     }
+                    owner.writers(None);
                 }
                 last_heard = Instant::now();
             }
@@ -261,6 +294,8 @@ fn hear(
                 Frame::Hello { .. } => is_greeted = true,
                 _ if !is_greeted => return Err("no greeting".into()),
                 Frame::Handover(words) => owner.handover(words),
+                Frame::Writers(writers) => owner.writers(Some(writers)),
+                Frame::Bans(bans) => owner.bans(bans),
                 Frame::Ping => {}
                 frame => apply(table, frame),
             }
@@ -276,7 +311,7 @@ fn apply(table: &Mutex<Writer>, frame: Frame) {
         Frame::Reset => table.clear(),
         Frame::Opened(list) => list.into_iter().for_each(|connection| table.insert(connection)),
         Frame::Closed(list) => list.iter().for_each(|connection| table.remove(connection)),
-        Frame::Hello { .. } | Frame::Ping | Frame::Handover(_) => {}
+        Frame::Hello { .. } | Frame::Ping | Frame::Handover(_) | Frame::Writers(_) | Frame::Bans(_) => {}
     }
 }
 
@@ -284,29 +319,49 @@ fn apply(table: &Mutex<Writer>, frame: Frame) {
 mod tests {
     use super::*;
     use crate::pair::table::SharedTable;
-    use crate::pair::wire::{Connection, Move};
+    use crate::pair::wire::{Connection, Move, Term};
 
     #[derive(Default)]
-    struct Heard(Mutex<Vec<Handover>>);
+    struct Heard {
+        words: Mutex<Vec<Handover>>,
+        writers: Mutex<Option<Vec<Choice>>>,
+        bans: Mutex<Vec<Ban>>,
+        /// Of this node.
+        banned: Vec<Ban>,
+    }
 
     impl Owner for Heard {
         fn handover(&self, words: Handover) {
-            self.0.lock().unwrap().push(words);
+            self.words.lock().unwrap().push(words);
         }
 
         fn connected(&self, _is_connected: bool, _peer: &str) {}
+
+        fn writers(&self, writers: Option<Vec<Choice>>) {
+            *self.writers.lock().unwrap() = writers;
+        }
+
+        fn bans(&self, bans: Vec<Ban>) {
+            self.bans.lock().unwrap().extend(bans);
+        }
+
+        fn banned(&self) -> Vec<Ban> {
+            self.banned.clone()
+        }
     }
 
     struct Node {
         link: Link,
         journal: Arc<Journal>,
+        bulletin: Arc<Bulletin>,
         table: SharedTable,
         heard: Arc<Heard>,
     }
 
     fn node(name: &str, ip: &str, listener: TcpListener, peer: SocketAddr, secret: &[u8]) -> Node {
         let (table, memfd) = SharedTable::create(c"test").unwrap();
-        let (journal, heard) = (Arc::new(Journal::new(1)), Arc::new(Heard::default()));
+        let (journal, bulletin) = (Arc::new(Journal::new(1)), Arc::new(Bulletin::default()));
+        let heard = Arc::new(Heard { banned: vec![ban(name, Term::Open)], ..Heard::default() });
         let settings = Settings {
             node: name.into(),
             source: ip.parse().unwrap(),
@@ -314,8 +369,13 @@ mod tests {
             identity: Identity::derive(secret).unwrap(),
         };
         let writer = Writer::new(SharedTable::open(memfd).unwrap());
-        let link = Link::start(settings, listener, journal.clone(), writer, heard.clone()).unwrap();
-        Node { link, journal, table, heard }
+        let link = Link::start(settings, listener, journal.clone(), bulletin.clone(), writer, heard.clone()).unwrap();
+        Node { link, journal, bulletin, table, heard }
+    }
+
+    /// Of an address that tells who says so.
+    fn ban(node: &str, term: Term) -> Ban {
+        Ban { address: [198, 51, 100, node.as_bytes()[0]].into(), term, is_order: false }
     }
 
     fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
@@ -349,11 +409,31 @@ mod tests {
             Handover::Prepare { id: 1, moves: vec![Move { address: "10.0.0.10".parse().unwrap(), mac: [1; 6] }] };
         eventually("the link back stands", || a.link.is_connected());
         assert!(a.link.say(words.clone()));
-        eventually("words arrive", || *b.heard.0.lock().unwrap() == [words.clone()]);
+        eventually("words arrive", || *b.heard.words.lock().unwrap() == [words.clone()]);
 
         drop(a);
         eventually("the loss is seen", || !b.link.is_connected());
         assert_eq!(b.table.connections().collect::<Vec<_>>(), [later], "what a lost peer had open stays known");
+    }
+
+    #[test]
+    fn writers_and_bans_are_told_to_a_new_peer_and_when_they_change() {
+        let (la, lb) = listeners();
+        let (aa, ab) = (la.local_addr().unwrap(), lb.local_addr().unwrap());
+        let choice = |writer| vec![Choice { service: 1, writer, is_active: true }];
+        let a = node("a", "127.0.0.2", la, ab, b"secret");
+        a.bulletin.post_writers(choice(None));
+        let b = node("b", "127.0.0.3", lb, aa, b"secret");
+        eventually("the choice arrives", || *b.heard.writers.lock().unwrap() == Some(choice(None)));
+        eventually("bans arrive", || *b.heard.bans.lock().unwrap() == [ban("a", Term::Open)]);
+        a.bulletin.post_writers(choice(Some(7)));
+        a.bulletin.post_ban(ban("y", Term::Ms(60_000)));
+        a.bulletin.post_ban(ban("y", Term::Lifted));
+        eventually("another one arrives", || *b.heard.writers.lock().unwrap() == Some(choice(Some(7))));
+        let all = [ban("a", Term::Open), ban("y", Term::Ms(60_000)), ban("y", Term::Lifted)];
+        eventually("more bans arrive", || *b.heard.bans.lock().unwrap() == all);
+        drop(a);
+        eventually("a lost peer has no choice", || b.heard.writers.lock().unwrap().is_none());
     }
 
     #[test]

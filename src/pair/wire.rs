@@ -10,11 +10,13 @@ use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Version of this format; a peer with another one is refused and named in the log.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Entries of one frame: keeps it below a TLS record's 16 KiB.
 pub const ENTRIES_MAX: usize = 400;
 const ENTRY_BYTES: usize = 36;
 const ADDRESS_BYTES: usize = 24;
+const CHOICE_BYTES: usize = 24;
+const BAN_BYTES: usize = 32;
 const HEADER_BYTES: usize = 4;
 pub const FRAME_MAX: usize = HEADER_BYTES + ENTRIES_MAX * ENTRY_BYTES;
 
@@ -23,6 +25,34 @@ pub const FRAME_MAX: usize = HEADER_BYTES + ENTRIES_MAX * ENTRY_BYTES;
 pub struct Connection {
     pub client: SocketAddr,
     pub local: SocketAddr,
+}
+
+/// Whom this node writes to, for one TCP service. Names stand as marks (`policy::service::spread::mark`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    pub service: u64,
+    /// `None`: nobody, or not known yet.
+    pub writer: Option<u64>,
+    /// The clients come to this node.
+    pub is_active: bool,
+}
+
+/// A client that is kept out from now on, or let in again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ban {
+    pub address: IpAddr,
+    pub term: Term,
+    /// By an operator, not for failed logins.
+    pub is_order: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Term {
+    Lifted,
+    /// Milliseconds from now: the nodes' clocks are not compared.
+    Ms(u64),
+    /// Until it is lifted.
+    Open,
 }
 
 /// A virtual address and the MAC that the node who asks has on its segment.
@@ -46,6 +76,9 @@ pub enum Frame {
     /// Alive; sent every second when there is nothing else.
     Ping,
     Handover(Handover),
+    /// All of them, each time one changed.
+    Writers(Vec<Choice>),
+    Bans(Vec<Ban>),
 }
 
 /// The words of a planned hand-over, relayed between the two parents.
@@ -89,6 +122,8 @@ const PING: u8 = 5;
 const PREPARE: u8 = 6;
 const PREPARED: u8 = 7;
 const FINISHED: u8 = 8;
+const WRITERS: u8 = 9;
+const BANS: u8 = 10;
 
 impl Frame {
     /// Appends the frame's bytes. Lists longer than a frame allows are split into several.
@@ -104,6 +139,17 @@ impl Frame {
             Frame::Ping => header(out, PING, 0),
             Frame::Opened(list) => connections(out, OPENED, list),
             Frame::Closed(list) => connections(out, CLOSED, list),
+            Frame::Writers(list) => {
+                let list = list.get(..ENTRIES_MAX.min(list.len())).unwrap_or_default();
+                header(out, WRITERS, list.len());
+                list.iter().for_each(|choice| choice.encode(out));
+            }
+            Frame::Bans(list) => {
+                for part in list.chunks(ENTRIES_MAX) {
+                    header(out, BANS, part.len());
+                    part.iter().for_each(|ban| ban.encode(out));
+                }
+            }
             Frame::Handover(Handover::Prepare { id, moves }) => {
                 let moves = moves.get(..ENTRIES_MAX.min(moves.len())).unwrap_or_default();
                 header(out, PREPARE, moves.len());
@@ -138,7 +184,9 @@ impl Frame {
             PREPARE if count <= ENTRIES_MAX => 4 + count * ADDRESS_BYTES,
             PREPARED if count <= 255 => 4 + count,
             FINISHED if count == 0 => 4,
-            HELLO..=FINISHED => return Err(FrameError::TooMany { kind, count }),
+            WRITERS if count <= ENTRIES_MAX => count * CHOICE_BYTES,
+            BANS if count <= ENTRIES_MAX => count * BAN_BYTES,
+            HELLO..=BANS => return Err(FrameError::TooMany { kind, count }),
             _ => return Err(FrameError::UnknownKind(kind)),
         };
         let Some(body) = rest.get(..body_bytes) else { return Ok(None) };
@@ -151,10 +199,64 @@ impl Frame {
             PING => Frame::Ping,
             OPENED => Frame::Opened(body.chunks_exact(ENTRY_BYTES).map(connection).collect()),
             CLOSED => Frame::Closed(body.chunks_exact(ENTRY_BYTES).map(connection).collect()),
+            WRITERS => Frame::Writers(body.chunks_exact(CHOICE_BYTES).map(Choice::decode).collect()),
+            BANS => Frame::Bans(body.chunks_exact(BAN_BYTES).map(Ban::decode).collect()),
             _ => Frame::Handover(handover(kind, body)?),
         };
         Ok(Some((frame, HEADER_BYTES + body_bytes)))
     }
+}
+
+// Flags of an entry.
+const HAS_WRITER: u8 = 1;
+const IS_ACTIVE: u8 = 2;
+const IS_ORDER: u8 = 1;
+const IS_LIFTED: u8 = 2;
+const IS_OPEN: u8 = 4;
+
+impl Choice {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let flags = if self.writer.is_some() { HAS_WRITER } else { 0 } | if self.is_active { IS_ACTIVE } else { 0 };
+        out.extend_from_slice(&self.service.to_be_bytes());
+        out.extend_from_slice(&self.writer.unwrap_or(0).to_be_bytes());
+        out.extend_from_slice(&[flags, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    fn decode(entry: &[u8]) -> Choice {
+        let flags = entry.get(16).copied().unwrap_or(0);
+        let writer = (flags & HAS_WRITER != 0).then(|| word(entry, 8));
+        Choice { service: word(entry, 0), writer, is_active: flags & IS_ACTIVE != 0 }
+    }
+}
+
+impl Ban {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let (flag, ms) = match self.term {
+            Term::Lifted => (IS_LIFTED, 0),
+            Term::Open => (IS_OPEN, 0),
+            Term::Ms(ms) => (0, ms),
+        };
+        let flags = flag | if self.is_order { IS_ORDER } else { 0 };
+        out.extend_from_slice(&mapped(self.address).octets());
+        out.extend_from_slice(&ms.to_be_bytes());
+        out.extend_from_slice(&[flags, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    fn decode(entry: &[u8]) -> Ban {
+        let flags = entry.get(24).copied().unwrap_or(0);
+        let term = match () {
+            () if flags & IS_LIFTED != 0 => Term::Lifted,
+            () if flags & IS_OPEN != 0 => Term::Open,
+            () => Term::Ms(word(entry, 16)),
+        };
+        Ban { address: address(entry), term, is_order: flags & IS_ORDER != 0 }
+    }
+}
+
+/// The eight bytes of `entry` at `at`.
+fn word(entry: &[u8], at: usize) -> u64 {
+    let bytes = entry.get(at..).and_then(|rest| rest.first_chunk::<8>());
+    bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
 fn handover(kind: u8, body: &[u8]) -> Result<Handover, FrameError> {
@@ -251,6 +353,17 @@ mod tests {
             Frame::Handover(Handover::Prepared { id: 7, refusal: None }),
             Frame::Handover(Handover::Prepared { id: 7, refusal: Some("no CAP_BPF".into()) }),
             Frame::Handover(Handover::Finished { id: u32::MAX }),
+            Frame::Writers(vec![
+                Choice { service: 1, writer: Some(u64::MAX), is_active: true },
+                Choice { service: u64::MAX, writer: None, is_active: false },
+                Choice { service: 3, writer: Some(0), is_active: false },
+            ]),
+            Frame::Writers(vec![]),
+            Frame::Bans(vec![
+                Ban { address: "203.0.113.9".parse().unwrap(), term: Term::Ms(600_000), is_order: false },
+                Ban { address: "2001:db8::".parse().unwrap(), term: Term::Open, is_order: true },
+                Ban { address: "203.0.113.9".parse().unwrap(), term: Term::Lifted, is_order: true },
+            ]),
         ]
     }
 
@@ -282,6 +395,22 @@ mod tests {
             bytes.drain(..used);
         }
         assert_eq!(seen, 1000);
+        let ban = Ban { address: "203.0.113.9".parse().unwrap(), term: Term::Open, is_order: false };
+        let choice = Choice { service: 1, writer: None, is_active: false };
+        let mut bytes = Vec::new();
+        Frame::Bans(vec![ban; 1000]).encode(&mut bytes);
+        Frame::Writers(vec![choice; 1000]).encode(&mut bytes);
+        let (mut bans, mut choices) = (0, 0);
+        while let Some((frame, used)) = Frame::decode(&bytes).unwrap() {
+            assert!(used <= FRAME_MAX);
+            match frame {
+                Frame::Bans(list) => bans += list.len(),
+                Frame::Writers(list) => choices += list.len(),
+                other => panic!("{other:?}"),
+            }
+            bytes.drain(..used);
+        }
+        assert_eq!((bans, choices), (1000, ENTRIES_MAX));
     }
 
     #[test]
@@ -296,7 +425,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(1);
         for _ in 0..100_000 {
             let bytes: Vec<u8> =
-                (0..random.usize(..80)).map(|_| if random.bool() { random.u8(..10) } else { random.u8(..) }).collect();
+                (0..random.usize(..80)).map(|_| if random.bool() { random.u8(..12) } else { random.u8(..) }).collect();
             let _ = Frame::decode(&bytes);
         }
     }

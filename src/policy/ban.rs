@@ -81,6 +81,8 @@ pub struct Ban {
     /// On the clock of the caller; `None` is without end.
     pub until: Option<Duration>,
     pub reason: Reason,
+    /// The other node's, which told us of it.
+    pub is_learnt: bool,
 }
 
 impl Ban {
@@ -170,7 +172,7 @@ impl Ledger {
             return Outcome::Counted;
         }
         let length = rules.ban.saturating_mul(1 << client.bans.min(20)).min(rules.ban_max.max(rules.ban));
-        let ban = Ban { network, until: Some(now + length), reason: Reason::FailedLogins };
+        let ban = Ban { network, until: Some(now + length), reason: Reason::FailedLogins, is_learnt: false };
         client.bans = client.bans.saturating_add(1);
         client.ban = Some(ban);
         client.count = Count::new(now);
@@ -179,6 +181,16 @@ impl Ledger {
 
     pub fn ban(&mut self, ban: Ban, now: Duration) {
         self.client(ban.network, now).ban = Some(ban);
+    }
+
+    /// A ban of the other node's. One that lasts as long is not touched. Whether it is news.
+    pub fn learn(&mut self, ban: Ban, now: Duration) -> bool {
+        let end = |ban: Ban| ban.until.unwrap_or(Duration::MAX);
+        let is_news = self.banned(ban.network, now).is_none_or(|known| end(known) < end(ban));
+        if is_news {
+            self.ban(ban, now);
+        }
+        is_news
     }
 
     /// Lets a client in again and forgets what it did; whether there was anything to forget.

@@ -10,6 +10,8 @@ mod rates;
 
 use crate::config::settings::{self, Settings};
 use crate::net::clock::now;
+use crate::pair::bulletin::{BANS_MAX, Bulletin};
+use crate::pair::wire::{self, Term};
 use crate::policy::ban::{Ban, Ledger, Network, Outcome, Reason, Rules};
 use crate::policy::rate::Pace;
 use crate::serve::pairing::Reporter;
@@ -20,7 +22,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 const SHARDS: usize = 256;
@@ -38,6 +40,8 @@ pub struct Abuse {
     connections: Rates,
     /// The parent keeps bans for the next worker.
     reporter: OnceLock<Reporter>,
+    /// The other node keeps out whom we do.
+    bulletin: OnceLock<Arc<Bulletin>>,
 }
 
 #[repr(align(128))]
@@ -84,6 +88,7 @@ impl Default for Abuse {
             requests: Rates::default(),
             connections: Rates::default(),
             reporter: OnceLock::new(),
+            bulletin: OnceLock::new(),
         }
     }
 }
@@ -92,6 +97,11 @@ impl Abuse {
     /// Tells bans from now on, so that the next worker knows them.
     pub fn tell(&self, reporter: Reporter) {
         let _ = self.reporter.set(reporter);
+    }
+
+    /// Tells the other node of bans from now on.
+    pub fn share(&self, bulletin: Arc<Bulletin>) {
+        let _ = self.bulletin.set(bulletin);
     }
 
     /// Counts an open connection, unless its client is kept out, too fast, or has all it may have. This comes before any
@@ -170,13 +180,13 @@ impl Abuse {
         }
     }
 
-    /// By order. `false`: this address is never banned.
+    /// By order, or as an earlier worker knew it. `false`: this address is never banned.
     pub fn ban(&self, settings: &Settings, client: IpAddr, length: Option<Duration>, reason: Reason) -> bool {
         if settings.abuse.is_exempt(client) {
             return false;
         }
         let (network, now) = (Network::of(client), time());
-        let ban = Ban { network, until: length.map(|length| now + length), reason };
+        let ban = Ban { network, until: length.map(|length| now + length), reason, is_learnt: false };
         let shard = self.shard(network);
         let mut inner = shard.lock();
         inner.ledger.ban(ban, now);
@@ -186,9 +196,53 @@ impl Abuse {
         true
     }
 
-    /// Whether there was a ban, of the client or of one of its credentials.
+    /// What the other node says of a client. Who is exempt here is not kept out for it.
+    pub fn learn(&self, settings: &Settings, said: &wire::Ban) {
+        let (network, now) = (Network::of(said.address), time());
+        let until = match said.term {
+            Term::Lifted => {
+                if self.let_in(network, now) {
+                    tracing::info!(client = %network, "client let in again by order, at the other node");
+                    self.tell_parent(Report::Unbanned { address: network.address() });
+                }
+                return;
+            }
+            // A thousand years are for good.
+            Term::Ms(ms) => now.checked_add(Duration::from_millis(ms)),
+            Term::Open => None,
+        };
+        if settings.abuse.is_exempt(said.address) {
+            return;
+        }
+        let reason = if said.is_order { Reason::Order } else { Reason::FailedLogins };
+        let ban = Ban { network, until, reason, is_learnt: true };
+        let shard = self.shard(network);
+        let mut inner = shard.lock();
+        let is_news = inner.ledger.learn(ban, now);
+        self.recount(shard, &inner, now);
+        drop(inner);
+        if is_news {
+            tracing::debug!(client = %network, reason = reason.as_str(), "client banned, as at the other node");
+            self.report(&ban, now);
+        }
+    }
+
+    /// Bans that began here, for a node that knows none.
+    pub fn own_bans(&self) -> Vec<wire::Ban> {
+        let bans = self.bans().into_iter().filter(|(ban, _)| !ban.is_learnt);
+        bans.take(BANS_MAX).map(|(ban, left)| said(&ban, left)).collect()
+    }
+
+    /// By order, on both nodes. Whether there was a ban here, of the client or of one of its credentials.
     pub fn unban(&self, client: IpAddr) -> bool {
-        let (network, now) = (Network::of(client), time());
+        let network = Network::of(client);
+        if let Some(bulletin) = self.bulletin.get() {
+            bulletin.post_ban(wire::Ban { address: network.address(), term: Term::Lifted, is_order: true });
+        }
+        self.let_in(network, time())
+    }
+
+    fn let_in(&self, network: Network, now: Duration) -> bool {
         let shard = self.shard(network);
         let mut inner = shard.lock();
         let was_banned = inner.ledger.unban(network);
@@ -253,12 +307,24 @@ impl Abuse {
         }
     }
 
+    /// Who is kept out from now on concerns the next worker, and the other node.
     fn report(&self, ban: &Ban, now: Duration) {
+        let left = ban.until.map(|until| until.saturating_sub(now));
+        let (is_order, is_learnt) = (ban.reason == Reason::Order, ban.is_learnt);
+        self.tell_parent(Report::Banned(Banned {
+            address: ban.network.address(),
+            left_ms: left.map(millis),
+            is_order,
+            is_learnt,
+        }));
+        if let Some(bulletin) = self.bulletin.get().filter(|_| !is_learnt) {
+            bulletin.post_ban(said(ban, left));
+        }
+    }
+
+    fn tell_parent(&self, report: Report) {
         if let Some(reporter) = self.reporter.get() {
-            let left = ban.until.map(|until| until.saturating_sub(now));
-            let left_ms = left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-            let is_order = ban.reason == Reason::Order;
-            reporter(Report::Banned(Banned { address: ban.network.address(), left_ms, is_order }));
+            reporter(report);
         }
     }
 
@@ -281,6 +347,15 @@ impl Shard {
 /// The address that bans of this one go by.
 pub fn network_address(client: IpAddr) -> IpAddr {
     Network::of(client).address()
+}
+
+fn said(ban: &Ban, left: Option<Duration>) -> wire::Ban {
+    let term = left.map_or(Term::Open, |left| Term::Ms(millis(left)));
+    wire::Ban { address: ban.network.address(), term, is_order: ban.reason == Reason::Order }
+}
+
+fn millis(left: Duration) -> u64 {
+    u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn time() -> Duration {

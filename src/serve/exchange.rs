@@ -18,7 +18,7 @@ use crate::serve::downstream::Downstream;
 use crate::serve::plan::{self, Dress, Final, Judged};
 use crate::serve::record::{Record, field};
 use crate::serve::reply::{Failure, Own};
-use crate::serve::upload::{Side, Upload};
+use crate::serve::upload::{Side, Upload, allowance};
 use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
@@ -226,7 +226,7 @@ impl<'r, D: Downstream> Run<'r, D> {
     }
 
     fn start(&self, side: &mut Side<'r>) {
-        side.start(self.client, self.server, self.view.snapshot.settings.timeouts.client_idle);
+        side.start(self.client, self.server, allowance(&self.view.snapshot.settings.timeouts));
     }
 
     async fn send_head(&mut self) -> Result<(), Stop> {

@@ -1,16 +1,18 @@
 //! The worker's end of the pair link: starts it and carries its words to and from the parent.
 
 use crate::config::settings::Settings;
+use crate::pair::bulletin::Bulletin;
 use crate::pair::connections::Journal;
 use crate::pair::identity::Identity;
 use crate::pair::link::{self, Link, Owner};
 use crate::pair::table::{SharedTable, Writer};
-use crate::pair::wire::{Connection, Handover};
+use crate::pair::wire::{Ban, Choice, Connection, Handover};
 use crate::serve::parent::Report;
+use crate::serve::shared::Shared;
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Reports to the parent from any thread. Must not block.
 pub type Reporter = Arc<dyn Fn(Report) + Send + Sync>;
@@ -20,12 +22,14 @@ pub type Reporter = Arc<dyn Fn(Report) + Send + Sync>;
 pub struct Pairing {
     link: Arc<Link>,
     journal: Arc<Journal>,
+    bulletin: Arc<Bulletin>,
     virtual_addresses: Arc<HashSet<IpAddr>>,
 }
 
 impl Pairing {
     /// `table` and `listener` came with `Order::Start`. The error is for the log: a node without link still serves.
     pub fn start(
+        shared: &Arc<Shared>,
         settings: &Settings,
         cores: usize,
         table: OwnedFd,
@@ -45,15 +49,27 @@ impl Pairing {
             identity,
         };
         let writer = Writer::new(SharedTable::open(table)?);
-        let owner = Arc::new(Relay { reporter });
-        let link = Link::start(settings_of_link, TcpListener::from(listener), Arc::clone(&journal), writer, owner)?;
+        let owner = Arc::new(Relay { reporter, shared: Arc::downgrade(shared) });
+        let bulletin = Arc::new(Bulletin::default());
+        let listener = TcpListener::from(listener);
+        let link = Link::start(settings_of_link, listener, journal.clone(), bulletin.clone(), writer, owner)?;
         let addresses = settings.routers.iter().flat_map(|router| router.held()).map(|network| network.addr());
-        Ok(Pairing { link: Arc::new(link), journal, virtual_addresses: Arc::new(addresses.collect()) })
+        Ok(Pairing { link: Arc::new(link), journal, bulletin, virtual_addresses: Arc::new(addresses.collect()) })
     }
 
     /// For `Order::Pair`. A peer that cannot be told will not answer; the parent has its deadline.
     pub fn say(&self, words: Handover) {
         self.link.say(words);
+    }
+
+    /// The worker ends.
+    pub fn stop(&self) {
+        self.link.stop();
+    }
+
+    /// For what the other node is to hear.
+    pub fn bulletin(&self) -> &Arc<Bulletin> {
+        &self.bulletin
     }
 
     pub fn is_connected(&self) -> bool {
@@ -87,6 +103,8 @@ impl Drop for Noted {
 
 struct Relay {
     reporter: Reporter,
+    /// It owns the link.
+    shared: Weak<Shared>,
 }
 
 impl Owner for Relay {
@@ -97,5 +115,22 @@ impl Owner for Relay {
     fn connected(&self, is_connected: bool, peer: &str) {
         tracing::info!(target: "lyre::pair", peer, is_connected, "pair link");
         (self.reporter)(Report::Link { is_up: is_connected });
+    }
+
+    fn writers(&self, writers: Option<Vec<Choice>>) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.agreement.hear(writers);
+        }
+    }
+
+    fn bans(&self, bans: Vec<Ban>) {
+        if let Some(shared) = self.shared.upgrade() {
+            let snapshot = shared.snapshot();
+            bans.iter().for_each(|ban| shared.abuse.learn(&snapshot.settings, ban));
+        }
+    }
+
+    fn banned(&self) -> Vec<Ban> {
+        self.shared.upgrade().map(|shared| shared.abuse.own_bans()).unwrap_or_default()
     }
 }

@@ -54,6 +54,8 @@ pub struct Banned {
     pub left_ms: Option<u64>,
     /// By an operator, not for failed logins.
     pub is_order: bool,
+    /// The other node's.
+    pub is_learnt: bool,
 }
 
 /// Which core's listener a passed descriptor is.
@@ -97,4 +99,8 @@ pub enum Report {
     },
     /// Somebody is kept out from now on.
     Banned(Banned),
+    /// Let in again, by order at the other node.
+    Unbanned {
+        address: IpAddr,
+    },
 }

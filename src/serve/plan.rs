@@ -64,6 +64,20 @@ pub enum LocalKind {
     TooFast,
 }
 
+/// A request that gets no further, and what is known of it. Boxed where it is an error: it is rare.
+pub struct Refused {
+    pub failure: Failure,
+    pub text: RequestText,
+    pub client: Option<IpAddr>,
+}
+
+impl Refused {
+    /// `bytes` are what there is of a head.
+    pub fn early(failure: impl Into<Failure>, bytes: &[u8]) -> Box<Refused> {
+        Box::new(Refused { failure: failure.into(), text: RequestText::glimpse(bytes), client: None })
+    }
+}
+
 /// Looks for a request head in `bytes`. `Ok(None)`: there is more to come.
 pub fn request(
     connection: &Connection,
@@ -71,14 +85,20 @@ pub fn request(
     reader: &mut HeadReader,
     bytes: &[u8],
     id: &RequestId,
-) -> Result<Option<(Plan, usize)>, Failure> {
+) -> Result<Option<(Plan, usize)>, Box<Refused>> {
     let core = &connection.core;
     let settings = &view.snapshot.settings;
     let mut fields = core.fields.borrow_mut();
     match reader.request(bytes, &mut fields, &limits(&settings.limits)) {
         Ok(Parsed::NeedMore) => Ok(None),
-        Ok(Parsed::Done { head, consumed }) => plan(connection, view, &head, id).map(|plan| Some((plan, consumed))),
-        Err(error) => Err(Failure::Request(error)),
+        Ok(Parsed::Done { head, consumed }) => match plan(connection, view, &head, id) {
+            Ok(plan) => Ok(Some((plan, consumed))),
+            Err(failure) => {
+                let client = connection.origin.client(&head, &settings.trust).address;
+                Err(Box::new(Refused { failure, text: short_text(&head), client: Some(client) }))
+            }
+        },
+        Err(error) => Err(Refused::early(Failure::Request(error), bytes)),
     }
 }
 
@@ -196,17 +216,9 @@ fn keeps(head: &RequestHead<'_>, may_keep: bool) -> bool {
     may_keep && head.body().is_empty() && !head.wants_close() && head.version() == crate::proto::http1::Version::Http11
 }
 
-/// Enough of a head for the log line and for the form of an answer.
 fn short_text(head: &RequestHead<'_>) -> RequestText {
-    let mut text = text(head);
-    text.head.extend_from_slice(head.method_bytes());
-    text.head.push(b' ');
-    text.head.extend_from_slice(head.target());
-    text.head.extend_from_slice(b"\r\nhost: ");
-    text.head.extend_from_slice(head.host().unwrap_or_default());
-    text.head.extend_from_slice(b"\r\naccept: ");
-    text.head.extend_from_slice(head.value(Name::Accept).unwrap_or_default());
-    text
+    let accept = head.value(Name::Accept).unwrap_or_default();
+    RequestText::short(head.method_bytes(), head.target(), head.host().unwrap_or_default(), accept)
 }
 
 fn text(head: &RequestHead<'_>) -> RequestText {

@@ -2,6 +2,8 @@
 
 use crate::net::clock::{Now, now};
 use crate::net::pool;
+use crate::proto::http1::Limits;
+use crate::proto::http1::bytes::is_token;
 use crate::serve::connection::Connection;
 use crate::serve::core::{Core, RequestId, Upstream, elapsed_ns};
 use crate::serve::reply::Failure;
@@ -40,6 +42,41 @@ pub struct RequestText {
 }
 
 impl RequestText {
+    /// What can be read of a head that broke a rule, or lacks its end. For the log line and the form of the answer only.
+    pub fn glimpse(bytes: &[u8]) -> RequestText {
+        const HEAD_BYTES_MAX: usize = 16 * 1024;
+        const TARGET_BYTES_MAX: usize = 1024;
+        const FIELD_BYTES_MAX: usize = 256;
+        let bytes = bytes.trim_ascii_start();
+        let bytes = bytes.get(..HEAD_BYTES_MAX).unwrap_or(bytes);
+        let line = bytes.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+        let mut words = line.split(|byte| *byte == b' ');
+        let method = words.next().unwrap_or_default();
+        if method.len() > Limits::METHOD_BYTES_MAX || !is_token(method) {
+            return RequestText::default();
+        }
+        let target = words.next().unwrap_or_default();
+        let target = target.get(..TARGET_BYTES_MAX).unwrap_or(target);
+        let known = |name: &[u8]| {
+            let value = field(bytes, name);
+            value.get(..FIELD_BYTES_MAX).unwrap_or(value)
+        };
+        RequestText::short(method, target, known(b"host"), known(b"accept"))
+    }
+
+    /// Enough for the log line and for the form of an answer.
+    pub fn short(method: &[u8], target: &[u8], host: &[u8], accept: &[u8]) -> RequestText {
+        let mut head = pool::vector();
+        head.extend_from_slice(method);
+        head.push(b' ');
+        head.extend_from_slice(target);
+        head.extend_from_slice(b"\r\nhost: ");
+        head.extend_from_slice(host);
+        head.extend_from_slice(b"\r\naccept: ");
+        head.extend_from_slice(accept);
+        RequestText { head, method_bytes: method.len(), target_bytes: target.len() }
+    }
+
     pub fn method(&self) -> &[u8] {
         self.head.get(..self.method_bytes).unwrap_or_default()
     }
@@ -191,6 +228,40 @@ mod tests {
         text.shrink();
         assert_eq!((text.target(), text.field(b"host")), (&b"/a/b?c"[..], &b"cloud.example.com"[..]));
         assert!(text.head.len() < 64);
+    }
+
+    #[test]
+    fn a_broken_head_is_known_as_far_as_it_goes() {
+        let read = |bytes: &[u8]| {
+            let text = RequestText::glimpse(bytes);
+            [text.method(), text.target(), text.field(b"host"), text.field(b"accept")]
+                .map(|part| String::from_utf8_lossy(part).into_owned())
+        };
+        for (bytes, known) in [
+            (&b"GET /a?b HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"[..], ["GET", "/a?b", "a", ""]),
+            (b"\r\nGET /a HTTP/1.1\nAccept: x\nHost: a\n\n", ["GET", "/a", "a", "x"]),
+            (b"PROPFIND /dav/ HTTP/1.1\r\nHo", ["PROPFIND", "/dav/", "", ""]),
+            (b"GET", ["GET", "", "", ""]),
+            (b"GET /x", ["GET", "/x", "", ""]),
+            (b"\x16\x03\x01\x02\0\x01 /x HTTP/1.1\r\nHost: a\r\n", ["", "", "", ""]),
+            (b"", ["", "", "", ""]),
+        ] {
+            assert_eq!(read(bytes), known, "{}", String::from_utf8_lossy(bytes));
+        }
+        let huge = [b"GET /".as_slice(), &[b'a'; 100_000], b" HTTP/1.1\r\nHost: ", &[b'b'; 100_000]].concat();
+        assert!(RequestText::glimpse(&huge).head.len() < 2_000);
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_glimpsed_at_within_bounds() {
+        for seed in 0..10_000 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let alphabet = b"GET /a?: \r\nHostaccep\0\xff";
+            let bytes: Vec<u8> = (0..random.usize(..200)).map(|_| *random.choice(alphabet).unwrap_or(&0)).collect();
+            let text = RequestText::glimpse(&bytes);
+            assert!(text.method().len() <= Limits::METHOD_BYTES_MAX && text.head.len() < 2_000, "seed {seed}");
+            assert!(!text.method().contains(&b' ') && !text.target().contains(&b'\n'), "seed {seed}");
+        }
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub enum Own {
     HeadTimeout,
     BodyTooLarge,
     BodyTimeout,
+    /// The body came more slowly than it has to.
+    BodySlow,
     /// The path climbs above its root.
     AboveRoot,
     /// No route takes this host and path.
@@ -118,10 +120,11 @@ pub struct Answer {
 }
 
 impl Own {
-    pub const ALL: [Own; 32] = [
+    pub const ALL: [Own; 33] = [
         Own::HeadTimeout,
         Own::BodyTooLarge,
         Own::BodyTimeout,
+        Own::BodySlow,
         Own::AboveRoot,
         Own::NoRoute,
         Own::Hidden,
@@ -161,6 +164,7 @@ impl Own {
             Own::HeadTimeout     => ("head_timeout",     Downstream, Some(408), Level::DEBUG, None,     "The request took too long to arrive."),
             Own::BodyTooLarge    => ("body_too_large",   Downstream, Some(413), Level::DEBUG, None,     "The upload is larger than this server accepts."),
             Own::BodyTimeout     => ("body_timeout",     Downstream, Some(408), Level::DEBUG, None,     "The upload made no progress for too long."),
+            Own::BodySlow        => ("body_slow",        Downstream, Some(408), Level::DEBUG, None,     "The upload was too slow."),
             Own::AboveRoot       => ("above_root",       Downstream, Some(400), Level::DEBUG, None,     "The request could not be understood."),
             Own::NoRoute         => ("no_route",         Downstream, Some(404), Level::DEBUG, None,     "Nothing is served under this name."),
             Own::Hidden          => ("hidden",           Downstream, Some(404), Level::DEBUG, None,     "There is nothing here."),

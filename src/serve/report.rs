@@ -87,6 +87,7 @@ pub fn bans(shared: &Shared) -> Value {
             "client": ban.network.to_string(),
             "reason": ban.reason.as_str(),
             "left_seconds": left.map(|left| left.as_secs_f64()),
+            "is_of_other_node": ban.is_learnt,
         })
     });
     json!({ "bans": bans.collect::<Vec<Value>>() })

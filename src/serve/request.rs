@@ -19,7 +19,7 @@ use crate::serve::core::{PoolView, View, elapsed_ns};
 use crate::serve::downstream::Downstream;
 use crate::serve::exchange::{Broken, Finished, Link, exchange};
 use crate::serve::introduction;
-use crate::serve::plan::{self, Forward, Local, LocalKind, Plan};
+use crate::serve::plan::{self, Forward, Local, LocalKind, Plan, Refused};
 use crate::serve::record::Record;
 use crate::serve::reply::{self, About, Answer, Failure, Own, body::Audience};
 use crate::serve::spooling::gather;
@@ -40,27 +40,36 @@ pub async fn serve(connection: Rc<Connection>, bytes: Bytes) -> Next {
     let mut record = Record::begin(connection, Connection::PROTOCOL);
     let finished = match receive_head(connection, &view, bytes, &record).await {
         Ok((plan, rest)) => walk(connection, &view, plan, rest, &mut record).await,
-        Err(fault) => Err(fault),
+        Err(refused) => Err(note(&mut record, refused)),
     };
     conclude(connection, record, finished).await
 }
 
-/// Serves the request of a stream: `head` is it as text, complete, or why it is none; `rest` is what there is of its
-/// body.
-pub async fn serve_stream<D: Downstream>(client: &D, head: Result<Vec<u8>, RequestError>, rest: Option<Bytes>) -> Next {
+/// Serves the request of a stream: `head` is it as text, complete unless `written` says why it is none; `rest` is what
+/// there is of its body.
+pub async fn serve_stream<D: Downstream>(
+    client: &D,
+    head: Vec<u8>,
+    written: Result<(), RequestError>,
+    rest: Option<Bytes>,
+) -> Next {
     let connection = client.connection();
     let view = connection.core.view();
     let mut record = Record::begin(connection, D::PROTOCOL);
-    let planned = head.map_err(Failure::Request).and_then(|head| {
-        let planned = plan::request(connection, &view, &mut HeadReader::new(), &head, &record.id);
-        pool::recycle(head);
-        planned
-    });
+    let refused = |error| Refused::early(Failure::Request(error), &head);
+    let planned = match written {
+        Ok(()) => match plan::request(connection, &view, &mut HeadReader::new(), &head, &record.id) {
+            // It was written as a whole.
+            Ok(None) => Err(refused(RequestError::RequestLine)),
+            Ok(Some((plan, _))) => Ok(plan),
+            Err(refused) => Err(refused),
+        },
+        Err(error) => Err(refused(error)),
+    };
+    pool::recycle(head);
     let finished = match planned {
-        Ok(Some((plan, _))) => walk(client, &view, plan, rest, &mut record).await,
-        // It was written as a whole.
-        Ok(None) => Err(Failure::Request(RequestError::RequestLine).into()),
-        Err(failure) => Err(failure.into()),
+        Ok(plan) => walk(client, &view, plan, rest, &mut record).await,
+        Err(refused) => Err(note(&mut record, refused)),
     };
     conclude(client, record, finished).await
 }
@@ -92,6 +101,14 @@ impl<F: Into<Failure>> From<F> for Fault {
     }
 }
 
+/// Whoever is refused shows in the log as far as it is known.
+fn note(record: &mut Record, refused: Box<Refused>) -> Fault {
+    let Refused { failure, text, client } = *refused;
+    record.request = text;
+    record.client = client.unwrap_or(record.client);
+    failure.into()
+}
+
 async fn walk<D: Downstream>(
     client: &D,
     view: &View,
@@ -112,7 +129,7 @@ async fn receive_head(
     view: &View,
     mut bytes: Bytes,
     record: &Record,
-) -> Result<(Plan, Option<Bytes>), Fault> {
+) -> Result<(Plan, Option<Bytes>), Box<Refused>> {
     let mut reader = HeadReader::new();
     match plan::request(connection, view, &mut reader, &bytes, &record.id)? {
         Some((plan, consumed)) => {
@@ -131,7 +148,7 @@ async fn gather_head(
     mut reader: HeadReader,
     first: Bytes,
     record: &Record,
-) -> Result<(Plan, Option<Bytes>), Fault> {
+) -> Result<(Plan, Option<Bytes>), Box<Refused>> {
     let mut head = Pooled::new(pool::vector());
     head.extend(&first);
     drop(first);
@@ -139,8 +156,8 @@ async fn gather_head(
     loop {
         let more = match connection.timer.bound(connection.stream.recv()).await {
             Ok(Ok(more)) if !more.is_empty() => more,
-            Ok(_) => return Err(Own::ClientGone.into()),
-            Err(_) => return Err(Own::HeadTimeout.into()),
+            Ok(_) => return Err(Refused::early(Own::ClientGone, &head)),
+            Err(_) => return Err(Refused::early(Own::HeadTimeout, &head)),
         };
         head.extend(&more);
         drop(more);

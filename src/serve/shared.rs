@@ -10,6 +10,7 @@ use crate::serve::page::SharedPage;
 use crate::serve::pairing::Pairing;
 use crate::serve::resolve::Dns;
 use crate::serve::tcp::Service;
+use crate::serve::tcp::agreement::Agreement;
 use crate::telemetry::counters::{CoreCounters, Counter};
 use rustls::server::ProducesTickets;
 use std::net::IpAddr;
@@ -28,6 +29,8 @@ pub struct Shared {
     has_warned: AtomicBool,
     /// Bumped after the writer of a TCP service changed.
     writers: AtomicU64,
+    /// On those writers, with the other node.
+    pub agreement: Agreement,
     pub abuse: Abuse,
     pub dns: Dns,
     /// Set once after the start if there is another node.
@@ -60,6 +63,7 @@ impl Shared {
             phase: AtomicU8::new(Phase::Serving as u8),
             has_warned: AtomicBool::new(false),
             writers: AtomicU64::new(0),
+            agreement: Agreement::default(),
             abuse: Abuse::default(),
             dns: Dns::default(),
             pairing: OnceLock::new(),
@@ -72,6 +76,7 @@ impl Shared {
     }
 
     pub fn join(&self, pairing: Pairing) {
+        self.abuse.share(pairing.bulletin().clone());
         let _ = self.pairing.set(pairing);
     }
 

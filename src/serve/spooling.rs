@@ -10,7 +10,7 @@ use crate::proto::http1::exchange::Exchange;
 use crate::serve::core::{Core, View};
 use crate::serve::downstream::Downstream;
 use crate::serve::reply::{Failure, Own};
-use crate::serve::upload::Upload;
+use crate::serve::upload::{Upload, allowance};
 use std::time::Duration;
 
 /// Bodies up to this size never see the disk.
@@ -41,11 +41,12 @@ pub async fn gather<D: Downstream>(
             _ => return Err(Own::ClientGone.into()),
         }
     }
+    let mut allowance = allowance(&view.snapshot.settings.timeouts);
     upload.undress(view.snapshot.settings.spool.body_bytes_max);
     let mut piece = pool::vector();
     let mut draft: Option<Draft> = None;
     while !upload.is_done() {
-        upload.take(client, &timer, idle_max, &mut piece).await?;
+        upload.take(client, &timer, &mut allowance, &mut piece).await?;
         let is_large = piece.len() >= if draft.is_some() { PIECE_BYTES } else { SMALL_BYTES_MAX };
         if is_large && !upload.is_done() {
             write(core, view, &mut draft, &mut piece).await?;

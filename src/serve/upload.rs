@@ -1,17 +1,20 @@
 //! A request's body on its way up: what is at hand goes with the head, the rest is pumped while the response is awaited.
 
-use crate::net::clock::Timer;
+use crate::config::settings::Timeouts;
+use crate::net::clock::{Timer, now};
 use crate::net::pool;
 use crate::net::spool::Spooled;
 use crate::net::stream::{Bytes, Stream};
+use crate::policy::upload::{Allowance, Patience};
 use crate::proto::http1::exchange::Framing;
-use crate::proto::http1::{BodyLength, BodyReader, emit};
+use crate::proto::http1::{BodyLength, BodyReader, ChunkError, emit};
 use crate::serve::body::{Turn, append, receive};
 use crate::serve::downstream::Downstream;
 use crate::serve::reply::{Failure, Own};
 use crate::serve::spooling::soon;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::ops::Deref;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -85,29 +88,20 @@ impl Upload {
         &mut self,
         client: &D,
         timer: &Timer,
-        idle_max: Duration,
+        allowance: &mut Allowance,
         out: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         if self.rest.as_ref().is_some_and(|rest| !rest.is_empty()) {
             return self.prime(out);
         }
-        timer.arm(idle_max);
         if D::IS_STREAM {
-            let piece = match timer.bound(receive(from(client), TAKEN_BYTES_MAX)).await {
-                Ok(Ok(piece)) => piece,
-                Ok(Err(_)) => return Err(Own::ClientGone.into()),
-                Err(_) => return Err(Own::BodyTimeout.into()),
-            };
+            let piece = in_time(timer, allowance, receive(from(client), TAKEN_BYTES_MAX)).await?;
             self.bytes += piece.len() as u64;
             out.extend_from_slice(&piece);
             self.is_done = piece.is_empty();
             return if self.bytes > self.bytes_max { Err(Own::BodyTooLarge.into()) } else { Ok(()) };
         }
-        self.rest = match timer.bound(poll_fn(|cx| client.poll_recv(cx))).await {
-            Ok(Ok(bytes)) if !bytes.is_empty() => Some(bytes),
-            Ok(_) => return Err(Own::ClientGone.into()),
-            Err(_) => return Err(Own::BodyTimeout.into()),
-        };
+        self.rest = Some(not_empty(in_time(timer, allowance, poll_fn(|cx| client.poll_recv(cx))).await)?);
         self.prime(out)
     }
 
@@ -160,15 +154,16 @@ impl Upload {
         }
     }
 
-    /// Everything not sent yet, from `client` to `server`. `idle_max` bounds the wait for each piece in each direction.
-    async fn pump<D: Downstream>(mut self, client: &D, server: &Stream, idle_max: Duration) -> (Upload, End) {
+    /// Everything not sent yet, from `client` to `server`. `allowance` bounds the wait for each piece, and its idle time
+    /// that of the server.
+    async fn pump<D: Downstream>(mut self, client: &D, server: &Stream, mut allowance: Allowance) -> (Upload, End) {
         let timer = Timer::new();
         self.is_spent = true;
         let end = match self.framing {
-            _ if self.spooled.is_some() => self.pump_spooled(server, &timer, idle_max).await,
-            Framing::Length(_) => self.pump_plain(client, server, &timer, idle_max).await,
-            _ if D::IS_STREAM => self.pump_stream(client, server, &timer, idle_max).await,
-            _ => self.pump_chunked(client, server, &timer, idle_max).await,
+            _ if self.spooled.is_some() => self.pump_spooled(server, &timer, allowance.idle_max()).await,
+            Framing::Length(_) => self.pump_plain(client, server, &timer, &mut allowance).await,
+            _ if D::IS_STREAM => self.pump_stream(client, server, &timer, &mut allowance).await,
+            _ => self.pump_chunked(client, server, &timer, &mut allowance).await,
         };
         (self, end)
     }
@@ -199,8 +194,9 @@ impl Upload {
         client: &D,
         server: &Stream,
         timer: &Timer,
-        idle_max: Duration,
+        allowance: &mut Allowance,
     ) -> End {
+        let idle_max = allowance.idle_max();
         if let Some(rest) = self.rest.as_mut()
             && !rest.is_empty()
         {
@@ -214,11 +210,10 @@ impl Upload {
         }
         let mut turn = Turn::default();
         while !self.reader.is_done() {
-            timer.arm(idle_max);
-            let piece = match timer.bound(receive(from(client), self.reader.expected())).await {
-                Ok(Ok(piece)) if !piece.is_empty() => piece,
-                Ok(_) => return End::Client(Own::ClientGone.into()),
-                Err(_) => return End::Client(Own::BodyTimeout.into()),
+            let received = in_time(timer, allowance, receive(from(client), self.reader.expected())).await;
+            let piece = match not_empty(received) {
+                Ok(piece) => piece,
+                Err(failure) => return End::Client(failure),
             };
             // Bounded by what is expected, so all of it is body.
             let _ = self.reader.decode(&piece);
@@ -242,17 +237,16 @@ impl Upload {
         client: &D,
         server: &Stream,
         timer: &Timer,
-        idle_max: Duration,
+        allowance: &mut Allowance,
     ) -> End {
+        let idle_max = allowance.idle_max();
         let mut turn = Turn::default();
         while !self.is_done {
             turn.step().await;
             if self.rest.as_ref().is_none_or(|rest| rest.is_empty()) {
-                timer.arm(idle_max);
-                self.rest = match timer.bound(poll_fn(|cx| client.poll_recv(cx))).await {
-                    Ok(Ok(bytes)) if !bytes.is_empty() => Some(bytes),
-                    Ok(_) => return End::Client(Own::ClientGone.into()),
-                    Err(_) => return End::Client(Own::BodyTimeout.into()),
+                self.rest = match not_empty(in_time(timer, allowance, poll_fn(|cx| client.poll_recv(cx))).await) {
+                    Ok(bytes) => Some(bytes),
+                    Err(failure) => return End::Client(failure),
                 };
             }
             let mut out = pool::vector();
@@ -274,8 +268,9 @@ impl Upload {
         client: &D,
         server: &Stream,
         timer: &Timer,
-        idle_max: Duration,
+        allowance: &mut Allowance,
     ) -> End {
+        let idle_max = allowance.idle_max();
         let mut turn = Turn::default();
         while !self.is_done {
             let mut out = pool::vector();
@@ -284,11 +279,9 @@ impl Upload {
                     return End::Client(failure);
                 }
             } else {
-                timer.arm(idle_max);
-                let piece = match timer.bound(receive(from(client), u64::MAX)).await {
-                    Ok(Ok(piece)) => piece,
-                    Ok(Err(_)) => return End::Client(Own::ClientGone.into()),
-                    Err(_) => return End::Client(Own::BodyTimeout.into()),
+                let piece = match in_time(timer, allowance, receive(from(client), u64::MAX)).await {
+                    Ok(piece) => piece,
+                    Err(failure) => return End::Client(failure),
                 };
                 self.bytes += piece.len() as u64;
                 if self.bytes > self.bytes_max {
@@ -309,6 +302,44 @@ impl Upload {
             }
         }
         End::Done
+    }
+}
+
+/// How slowly a body may come.
+pub fn allowance(timeouts: &Timeouts) -> Allowance {
+    Allowance::new(timeouts.upload, timeouts.client_idle)
+}
+
+/// What `receiving` gets from the client, in the time that `allowance` has left.
+async fn in_time<B: Deref<Target = [u8]>>(
+    timer: &Timer,
+    allowance: &mut Allowance,
+    receiving: impl Future<Output = io::Result<B>>,
+) -> Result<B, Failure> {
+    let patience = allowance.patience();
+    timer.arm(patience.length());
+    let since = now();
+    match timer.bound(receiving).await {
+        Ok(Ok(bytes)) => {
+            allowance.received(now().since(since), bytes.len());
+            Ok(bytes)
+        }
+        Ok(Err(error)) => Err(lost(&error)),
+        Err(_) if matches!(patience, Patience::Slow(_)) => Err(Own::BodySlow.into()),
+        Err(_) => Err(Own::BodyTimeout.into()),
+    }
+}
+
+/// A body that is not over goes on.
+fn not_empty<B: Deref<Target = [u8]>>(received: Result<B, Failure>) -> Result<B, Failure> {
+    received.and_then(|bytes| if bytes.is_empty() { Err(Own::ClientGone.into()) } else { Ok(bytes) })
+}
+
+/// Why nothing more of a body comes.
+fn lost(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::InvalidData => Failure::RequestBody(ChunkError::Trailer),
+        _ => Own::ClientGone.into(),
     }
 }
 
@@ -344,10 +375,10 @@ pub enum Side<'a> {
 }
 
 impl<'a> Side<'a> {
-    pub fn start<D: Downstream>(&mut self, client: &'a D, server: &'a Stream, idle_max: Duration) {
+    pub fn start<D: Downstream>(&mut self, client: &'a D, server: &'a Stream, allowance: Allowance) {
         *self = match std::mem::replace(self, Side::Moved) {
             Side::Resting(upload) if !upload.is_done() => {
-                Side::Running(Box::pin(upload.pump(client, server, idle_max)))
+                Side::Running(Box::pin(upload.pump(client, server, allowance)))
             }
             other => other,
         };

@@ -180,6 +180,7 @@ impl Office {
                         pool.crowd.brace(&pool.upgrade_rate(), clock::now().0);
                     }
                 }
+                self.worker.shared.agreement.hold(addresses);
                 Ok(())
             }
             Order::Status { id } => {
@@ -296,7 +297,7 @@ impl Worker {
     /// Links up with the other node. Without the link the pair is two VRRP routers, so a failure is a warning.
     pub fn join(&self, table: OwnedFd, listener: OwnedFd, reporter: Reporter) {
         let settings = &self.shared.snapshot().settings;
-        match Pairing::start(settings, self.cores.len(), table, listener, reporter) {
+        match Pairing::start(&self.shared, settings, self.cores.len(), table, listener, reporter) {
             Ok(pairing) => self.shared.join(pairing),
             Err(error) => tracing::warn!(%error, "no pair link"),
         }
@@ -321,6 +322,9 @@ impl Worker {
     /// Ends the executors with whatever is still open, and writes the log out.
     pub fn end(&mut self) {
         self.shared.set_phase(Phase::Ended);
+        if let Some(pairing) = self.shared.pairing() {
+            pairing.stop();
+        }
         for handle in self.cores.drain(..).chain(self.control.take()) {
             if let Err(error) = handle.join() {
                 tracing::error!(%error, "an executor ended with an error");

@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
 
+use crate::port;
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
@@ -31,7 +32,7 @@ impl Dnsmasq {
         let directory =
             std::env::temp_dir().join(format!("lyre-dns-{}-{:016x}", std::process::id(), fastrand::u64(..)));
         std::fs::create_dir(&directory).unwrap();
-        let address = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let address = port::quiet();
         write(&directory, lines);
         let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).unwrap().unwrap().name;
         let process = Command::new(binary)

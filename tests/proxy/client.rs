@@ -4,6 +4,7 @@
 
 use crate::edge::{Edge, PATIENCE, field, on_each_driver};
 use crate::origin::{Origin, Request, ok};
+use crate::port;
 use lyre::proto::proxy_header::{self, Parsed, ProxyHeader, Version};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -294,10 +295,6 @@ impl Drop for Peer {
     }
 }
 
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 fn curl(arguments: &[&str], to: SocketAddr) -> String {
     let mut command = Command::new("curl");
     command.args(["-sS", "--max-time", "20", "-H", "Host: cloud.test"]).args(arguments);
@@ -327,7 +324,7 @@ fn real_haproxy_and_curl_in_front_introduce_their_clients() {
             assert_eq!(edge.metric("lyre_proxy_refused_total"), 0);
         }
         for send in ["send-proxy", "send-proxy-v2", "send-proxy-v2 proxy-v2-options unique-id,crc32c"] {
-            let listens = free_address();
+            let listens = port::quiet();
             let to = edge.address;
             let haproxy = Peer::start("haproxy", &["-q", "-f", "{file}"], listens, |_| {
                 format!(
@@ -388,7 +385,7 @@ fn connect_from(source: &str, to: SocketAddr) -> TcpStream {
 
 #[test]
 fn real_nginx_and_haproxy_behind_learn_the_client_from_the_header() {
-    let nginx_at = free_address();
+    let nginx_at = port::quiet();
     let user = if nix::unistd::Uid::effective().is_root() { "user root;" } else { "" };
     let nginx = Peer::start("nginx", &["-c", "{file}"], nginx_at, |at| {
         format!(
@@ -399,7 +396,7 @@ fn real_nginx_and_haproxy_behind_learn_the_client_from_the_header() {
              server {{ listen {nginx_at} proxy_protocol; return 200 \"$proxy_protocol_addr\"; }} }}\n"
         )
     });
-    let haproxy_at = free_address();
+    let haproxy_at = port::quiet();
     let haproxy = Peer::start("haproxy", &["-q", "-f", "{file}"], haproxy_at, |_| {
         format!(
             "defaults\n mode http\n timeout client 10s\n timeout server 10s\n timeout connect 5s\n\

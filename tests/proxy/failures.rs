@@ -2,7 +2,7 @@
 
 use crate::edge::on_each_driver;
 use crate::origin::{Origin, ok};
-use std::net::TcpListener;
+use crate::port;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -84,7 +84,7 @@ fn a_server_that_dies_in_the_middle_never_looks_like_an_end() {
 fn a_server_that_refuses_is_passed_over() {
     let living = Origin::answering(|_| ok("alive"));
     // Bound and closed: nobody listens there.
-    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dead = port::quiet();
     let config = format!(
         "[nextcloud]\nhosts = [\"cloud.test\"]\nservers = [\"{dead}\", \"{}\"]\n\
          check = {{ kind = \"tcp\", interval = \"1h\" }}\n",

@@ -1,9 +1,12 @@
 //! What HTTP/2 clients may not do, and what it costs them: budgets, malformed requests, smuggling by translation.
 
-use crate::edge::Edge;
+use crate::edge::{Edge, PATIENCE};
 use crate::h2::on_each_driver;
 use crate::h2_raw::*;
 use crate::origin::{Origin, ok};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 /// Runs `attack` on a connection of its own; it must end in GOAWAY(ENHANCE_YOUR_CALM) and be counted under `reason`,
 /// and the next client must not notice.
@@ -231,6 +234,60 @@ fn malformed_requests_are_errors_of_their_stream_and_reach_no_server() {
     });
 }
 
+/// H12: also in trailers, also out of the dynamic table, also behind a body whose length is complete.
+#[test]
+fn pseudo_fields_in_trailers_are_errors_of_their_stream() {
+    let is_let_go = Arc::new(AtomicBool::new(false));
+    let origin = Origin::answering({
+        let is_let_go = is_let_go.clone();
+        move |request| {
+            let deadline = Instant::now() + PATIENCE;
+            match request.path() {
+                "/go" => is_let_go.store(true, SeqCst),
+                "/length" => {
+                    while !is_let_go.load(SeqCst) && Instant::now() < deadline {
+                        std::thread::sleep(Duration::from_millis(2));
+                    }
+                }
+                _ => {}
+            }
+            ok("x")
+        }
+    });
+    let post = [(":method", "POST"), (":scheme", "https"), (":authority", "cloud.test"), (":path", "/x")];
+    // `:method: GET` by its index, `:path` spelt out and coded, and `:authority` by the entry that the request made.
+    let trailers: [&[u8]; 4] = [&[0x82], b"\0\x05:path\x01/", b"\0\x84\xb9\x58\xd3\x3f\x01/", &[0xbe]];
+    on_each_driver(&Origin::config(&[&origin], ""), |edge| {
+        for trailers in trailers {
+            let mut raw = Raw::connect(edge);
+            let request = [&block(&[post[0], post[1], post[3]])[..], b"\x41\x0acloud.test"].concat();
+            raw.frame(HEADERS, END_HEADERS, 1, &request);
+            raw.frame(DATA, 0, 1, b"hello");
+            raw.frame(HEADERS, END_HEADERS | END_STREAM, 1, trailers);
+            assert_eq!(raw.refusal(1), Ok(PROTOCOL_ERROR), "{trailers:?}");
+            raw.get(3, "/next");
+            assert_eq!(raw.outcome(3), Ok(200), "{trailers:?}");
+        }
+        let malformed = "lyre_http_failed_total{side=\"downstream\",reason=\"chunk_trailer\"}";
+        assert_eq!(edge.metric(malformed), trailers.len() as u64);
+        // The server has all of it by then, but its answer is nobody's.
+        is_let_go.store(false, SeqCst);
+        let mut raw = Raw::connect(edge);
+        let line = [post[0], post[1], post[2], (":path", "/length"), ("content-length", "5")];
+        raw.headers(1, 0, &line);
+        raw.frame(DATA, 0, 1, b"hello");
+        raw.frame(HEADERS, END_HEADERS | END_STREAM, 1, &[0x82]);
+        raw.get(3, "/go");
+        let refused = raw.until("a refusal", |frame| {
+            assert!(frame.stream != 1 || frame.kind != HEADERS, "answered");
+            frame.stream == 1 && frame.kind == RST_STREAM
+        });
+        assert_eq!(refused.code(), PROTOCOL_ERROR);
+        let reached = origin.requests();
+        assert!(reached.iter().all(|request| ["/next", "/length", "/go"].contains(&request.path())), "{reached:?}");
+    });
+}
+
 #[test]
 fn odd_but_honest_requests_pass_in_normal_form() {
     let origin = Origin::answering(|_| ok("x"));
@@ -258,6 +315,7 @@ fn odd_but_honest_requests_pass_in_normal_form() {
         assert_eq!(raw.outcome(7), Ok(200));
         let request = origin.requests().pop().unwrap();
         assert_eq!((request.path(), request.body.len()), ("/body%2F", 3000));
+        assert_eq!(request.field("content-length"), Some("3000"));
         assert!(!request.head.contains("192.0.2.1") && !request.head.contains("x-late"), "{}", request.head);
         for (stream, method, expected) in [(9, "CONNECT", 405), (11, "TRACE", 405)] {
             let line = [(":method", method), authority, scheme, (":path", "/")];

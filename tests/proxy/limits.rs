@@ -1,7 +1,10 @@
 //! Slow, huge and malformed input meets a limit, and the server behind never sees it.
 
-use crate::edge::{Client, on_each_driver, settings};
+use crate::edge::{Client, Edge, PATIENCE, on_each_driver, settings};
 use crate::origin::{Origin, ok};
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 #[test]
@@ -221,5 +224,81 @@ fn slow_clients_are_given_up_in_time_and_others_are_served() {
         drop(stuck);
         edge.wait("nothing is left", |edge| edge.metric("lyre_frontend_connections{") == 0);
         assert_eq!(edge.get("/").text(), "fast");
+    });
+}
+
+/// A client that never falls silent, and never gets anywhere: a byte (a chunk of one byte) at a time.
+struct Trickle {
+    client: Client,
+    is_over: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Trickle {
+    fn start(edge: &Edge, head: &str, piece: &'static str) -> Trickle {
+        let mut client = edge.connect();
+        client.send(head);
+        client.stream.set_read_timeout(Some(3 * PATIENCE)).unwrap();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (over, mut stream) = (is_over.clone(), client.stream.try_clone().unwrap());
+        let thread = std::thread::spawn(move || {
+            while !over.load(SeqCst) && stream.write_all(piece.as_bytes()).is_ok() {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        Trickle { client, is_over, thread: Some(thread) }
+    }
+}
+
+impl Drop for Trickle {
+    fn drop(&mut self) {
+        self.is_over.store(true, SeqCst);
+        let _ = self.thread.take().map(|thread| thread.join());
+    }
+}
+
+#[test]
+fn a_body_that_trickles_is_ended_and_one_that_pauses_is_not() {
+    let origin = Origin::start(|mut peer| {
+        while let Some(request) = peer.request() {
+            peer.send(ok(&request.body.len().to_string()));
+        }
+    });
+    let rest = format!(
+        "[[pool]]\nname = \"app\"\nservers = [\"{}\"]\n[[route]]\npath = \"/app\"\npool = \"app\"\n",
+        origin.address
+    );
+    let config = |timeouts: &str| format!("{}[timeouts]\n{timeouts}{rest}", Origin::config(&[&origin], ""));
+    // As much below the rate as below any: eleven seconds of credit, of which ten are the pause that is allowed.
+    on_each_driver(&config("client_idle = \"10s\"\nupload_rate = \"1MiB\"\nupload_window = \"1s\"\n"), |edge| {
+        let chunked = "Host: cloud.test\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let slow = [
+            Trickle::start(edge, "PUT /a HTTP/1.1\r\nHost: cloud.test\r\nContent-Length: 100000\r\n\r\n", "x"),
+            Trickle::start(edge, &format!("PUT /gathered HTTP/1.1\r\n{chunked}"), "1\r\nx\r\n"),
+            Trickle::start(edge, &format!("PUT /app HTTP/1.1\r\n{chunked}"), "1\r\nx\r\n"),
+        ];
+        for mut slow in slow {
+            let response = slow.client.response("PUT");
+            assert_eq!((response.status, response.field("connection")), (408, Some("close")));
+        }
+        edge.wait("each is counted", |edge| {
+            edge.metric("lyre_http_failed_total{side=\"downstream\",reason=\"body_slow\"}") == 3
+        });
+        edge.wait("its server is free", |edge| edge.metric("lyre_server_outstanding") == 0);
+    });
+    // Longer pauses than the window, each paid for by what came before.
+    on_each_driver(&config("upload_window = \"1s\"\n"), |edge| {
+        let mut clients = ["/a", "/app"].map(|path| {
+            let mut client = edge.connect();
+            client.send(format!("PUT {path} HTTP/1.1\r\nHost: cloud.test\r\nContent-Length: 12288\r\n\r\n"));
+            client
+        });
+        for _ in 0..3 {
+            clients.iter_mut().for_each(|client| client.send([b'x'; 4096]));
+            std::thread::sleep(Duration::from_millis(1200));
+        }
+        for mut client in clients {
+            assert_eq!(client.response("PUT").text(), "12288");
+        }
     });
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)] // helpers outside of test functions
 
 mod abuse;
+mod acceptance;
 mod client;
 mod crowd;
 mod desync;
@@ -24,6 +25,8 @@ mod operations;
 #[allow(dead_code)]
 mod origin;
 mod php;
+#[path = "../lab/port.rs"]
+mod port;
 mod presets;
 mod real;
 mod spool;

@@ -109,6 +109,46 @@ fn each_request_is_one_log_line_that_keeps_secrets() {
 }
 
 #[test]
+fn a_refused_request_is_logged_as_far_as_it_is_known() {
+    let origin = Origin::answering(|_| ok("x"));
+    let cases = [
+        ("GET /a?b HTTP/1.1\r\nHost: other.test\r\n\r\n", "\"GET /a?\" 404 ", "other.test", "downstream.no_route"),
+        ("GET /../x HTTP/1.1\r\nHost: cloud.test\r\n\r\n", "\"GET /../x\" 400 ", "cloud.test", "downstream.above_root"),
+        ("GET /data/x HTTP/1.1\r\nHost: cloud.test\r\n\r\n", "\"GET /data/x\" 404 ", "cloud.test", "downstream.hidden"),
+        ("PUT /f HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "\"PUT /f\" 400 ", "a", "downstream.host_repeated"),
+        ("GET /n HTTP/1.1\nHost: a\n\n", "\"GET /n\" 400 ", "a", "downstream.bare_lf"),
+        (
+            "TRACE /t HTTP/1.1\r\nHost: cloud.test\r\n\r\n",
+            "\"TRACE /t\" 405 ",
+            "cloud.test",
+            "downstream.method_refused",
+        ),
+        ("\x16\x03\x01 / HTTP/1.1\r\nHost: a\r\n\r\n", "\" \" 400 ", "-", "downstream.method"),
+        ("GET /slow HTTP/1.1\r\nHost: cloud.test\r\n", "\"GET /slow\" 408 ", "cloud.test", "downstream.head_timeout"),
+    ];
+    for driver in ["epoll", "io_uring"] {
+        let log = LogFile::new();
+        let trust = "trusted_proxies = [\"127.0.0.1\"]\n[timeouts]\nhead = \"1s\"\n";
+        let edge = Edge::start(&Origin::config(&[&origin], &(trust.to_owned() + &log.config("text"))), driver, 1);
+        for (number, (request, line, host, end)) in cases.into_iter().enumerate() {
+            let mut client = edge.connect();
+            client.send(request);
+            client.response("GET");
+            let found = log.wait(&edge, number + 1).remove(number);
+            assert!(found.contains(line) && found.contains(&format!(" host={host} ")), "{found}");
+            assert!(found.ends_with(&format!(" end={end}")), "{found}");
+        }
+        // Behind a trusted proxy it is the client who is refused.
+        let mut client = edge.connect();
+        client.send("PROPFIND /x HTTP/1.1\r\nHost: other.test\r\nX-Forwarded-For: 198.51.100.7\r\n\r\n");
+        let answer = client.response("PROPFIND");
+        assert!(answer.status == 404 && answer.text().contains("<d:error"), "{}", answer.text());
+        let found = log.wait(&edge, cases.len() + 1).pop().unwrap();
+        assert!(found.contains(" 198.51.100.7 \"PROPFIND /x\" 404 "), "{found}");
+    }
+}
+
+#[test]
 fn a_tunnel_is_logged_when_it_ends() {
     let origin = Origin::start(|mut peer| {
         peer.head();

@@ -1,7 +1,8 @@
 //! Real PHP-FPM behind a real nginx: what PHP makes of a body is what counts. Skipped, saying so, where one is missing.
 
 use crate::edge::{Client, Edge, PATIENCE};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use crate::port;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -26,7 +27,7 @@ impl Php {
         let find = |names: &[&str]| names.iter().find(|path| Path::new(path).exists()).map(ToString::to_string);
         let nginx = find(&["/usr/sbin/nginx", "/usr/bin/nginx"])?;
         let fpm = find(&["/usr/sbin/php-fpm8.2", "/usr/sbin/php-fpm8.4", "/usr/sbin/php-fpm8.3", "/usr/sbin/php-fpm"])?;
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = port::quiet();
         let directory =
             std::env::temp_dir().join(format!("lyre-php-{}-{:016x}", std::process::id(), fastrand::u64(..)));
         std::fs::create_dir_all(&directory).unwrap();

@@ -1,7 +1,8 @@
 //! A real nginx behind and a real curl in front. Skipped, saying so, where one is not installed.
 
 use crate::edge::{Edge, PATIENCE};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use crate::port;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
@@ -16,7 +17,7 @@ impl Nginx {
     /// Serves files of its directory and takes PUT there. `None` where there is no nginx.
     fn start() -> Option<Nginx> {
         let binary = ["/usr/sbin/nginx", "/usr/bin/nginx"].into_iter().find(|path| Path::new(path).exists())?;
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = port::quiet();
         let directory =
             std::env::temp_dir().join(format!("lyre-nginx-{}-{:016x}", std::process::id(), fastrand::u64(..)));
         std::fs::create_dir_all(directory.join("www")).unwrap();

@@ -1,5 +1,8 @@
 //! A parent process under test: starts it with a directory of its own, talks to it, cleans up. Never asserts behaviour.
 
+#[path = "../lab/port.rs"]
+mod port;
+
 use lyre::control::status::{Status, WorkerState};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -399,7 +402,7 @@ pub fn free_port() -> u16 {
 
 /// For a node of another user, with whom a port cannot be shared.
 fn unreserved_port() -> u16 {
-    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    port::quiet().port()
 }
 
 /// One below 1024 that nobody listens on.

@@ -12,6 +12,8 @@ const LIBRARY: &str = "/usr/lib/galera/libgalera_smm.so";
 pub struct Cluster {
     nodes: [Option<Child>; 3],
     directory: PathBuf,
+    /// Of every server.
+    more: Vec<String>,
 }
 
 /// Why the cluster cannot be had here; the test is skipped then.
@@ -37,28 +39,10 @@ pub fn address(node: usize) -> String {
 }
 
 impl Cluster {
-    /// All three nodes in step, with the accounts `lyre_check` (no grants) and `app`, and an empty table `app.t`.
+    /// All three nodes in step.
     pub fn start() -> Cluster {
-        let directory =
-            std::env::temp_dir().join(format!("lyre-galera-{}-{:08x}", std::process::id(), fastrand::u32(..)));
-        std::fs::create_dir(&directory).unwrap();
-        // Not as root: what carries the state from node to node would then be nobody, and see nothing.
-        assert!(Command::new("chown").arg("mysql").arg(&directory).status().unwrap().success());
-        let mut cluster = Cluster { nodes: [None, None, None], directory };
+        let mut cluster = Cluster::first(|_| Vec::new());
         let seed = cluster.data(0);
-        let install = Command::new("/usr/bin/mariadb-install-db")
-            .args(["--no-defaults", "--auth-root-authentication-method=normal", "--user=mysql", "--skip-test-db"])
-            .arg(format!("--datadir={}", seed.display()))
-            .output()
-            .unwrap();
-        assert!(install.status.success(), "{}", String::from_utf8_lossy(&install.stderr));
-        cluster.boot(0, true);
-        cluster.wait_for(0, "it serves", |answer| answer.contains("Synced"));
-        let statements = "CREATE USER 'lyre_check'@'%' IDENTIFIED BY 'check-secret' WITH MAX_USER_CONNECTIONS 4; \
-                          CREATE DATABASE app; CREATE TABLE app.t (id BIGINT PRIMARY KEY) ENGINE=InnoDB; \
-                          CREATE USER 'app'@'%' IDENTIFIED BY 'app-secret'; GRANT ALL ON app.* TO 'app'@'%';";
-        let made = cluster.root(0, statements);
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         // The others begin as copies of a node that stopped in good order: they need no transfer of state.
         assert!(cluster.root(0, "SHUTDOWN").status.success());
         assert!(cluster.nodes[0].take().unwrap().wait().unwrap().success());
@@ -75,6 +59,33 @@ impl Cluster {
                 answer.contains("Synced") && answer.contains("size\t3")
             });
         }
+        cluster
+    }
+
+    /// The first node, alone and in step with itself, with the accounts `lyre_check` (no grants) and `app`, and an empty
+    /// table `app.t`. `prepare` may put files into the directory, and answers more arguments.
+    pub fn first(prepare: impl FnOnce(&Path) -> Vec<String>) -> Cluster {
+        let directory =
+            std::env::temp_dir().join(format!("lyre-galera-{}-{:08x}", std::process::id(), fastrand::u32(..)));
+        std::fs::create_dir(&directory).unwrap();
+        // Not as root: what carries the state from node to node would then be nobody, and see nothing.
+        assert!(Command::new("chown").arg("mysql").arg(&directory).status().unwrap().success());
+        let more = prepare(&directory);
+        let mut cluster = Cluster { nodes: [None, None, None], directory, more };
+        let seed = cluster.data(0);
+        let install = Command::new("/usr/bin/mariadb-install-db")
+            .args(["--no-defaults", "--auth-root-authentication-method=normal", "--user=mysql", "--skip-test-db"])
+            .arg(format!("--datadir={}", seed.display()))
+            .output()
+            .unwrap();
+        assert!(install.status.success(), "{}", String::from_utf8_lossy(&install.stderr));
+        cluster.boot(0, true);
+        cluster.wait_for(0, "it serves", |answer| answer.contains("Synced"));
+        let statements = "CREATE USER 'lyre_check'@'%' IDENTIFIED BY 'check-secret' WITH MAX_USER_CONNECTIONS 4; \
+                          CREATE DATABASE app; CREATE TABLE app.t (id BIGINT PRIMARY KEY) ENGINE=InnoDB; \
+                          CREATE USER 'app'@'%' IDENTIFIED BY 'app-secret'; GRANT ALL ON app.* TO 'app'@'%';";
+        let made = cluster.root(0, statements);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         cluster
     }
 
@@ -118,6 +129,7 @@ impl Cluster {
         command.arg(format!(
             "--wsrep-provider-options=gmcast.listen_addr=tcp://{own}:4567;ist.recv_addr={own}:4568;gcache.size=16M"
         ));
+        command.args(&self.more);
         if is_first {
             command.arg("--wsrep-new-cluster");
         }

@@ -36,7 +36,12 @@ pub fn settings(keys: &str, driver: &str, cores: usize) -> Settings {
 
 impl Edge {
     pub fn start(keys: &str, driver: &'static str, cores: usize) -> Edge {
-        let settings = settings(keys, driver, cores);
+        Edge::start_with(keys, driver, cores, |_| {})
+    }
+
+    pub fn start_with(keys: &str, driver: &'static str, cores: usize, change: impl FnOnce(&mut Settings)) -> Edge {
+        let mut settings = settings(keys, driver, cores);
+        change(&mut settings);
         let listeners = Listeners::default().bind_missing(&settings, cores).unwrap_or_else(|_| panic!("bind"));
         let address = listeners.bound()[0];
         let (names, descriptors) = listeners.handout();

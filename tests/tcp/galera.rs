@@ -2,6 +2,7 @@
 
 use crate::cluster::{Client, Cluster, address, enter_namespace, missing};
 use crate::edge::{Edge, PATIENCE};
+use lyre::config::settings::tcp::{CheckKind, CheckTls};
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::sync::Mutex;
@@ -136,15 +137,76 @@ fn a_galera_cluster_has_one_writer_that_moves_when_it_must_and_never_back() {
             assert!(Instant::now() < deadline, "node {node} lacks {lost:?}");
             std::thread::sleep(Duration::from_millis(100));
         }
-        // Checks log in and stay: no server counts them as attempts to break in, and each has one connection.
-        assert_eq!(cluster.ask(node, "SHOW GLOBAL STATUS LIKE 'Aborted_connects'"), "Aborted_connects\t0");
+        // Checks log in and stay: each server has one connection.
         let checks = cluster.ask(node, "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'lyre_check'");
         assert_eq!(checks, "1");
     }
+
+    // To no server do checks look like attempts to break in. This one never was the writer: where sessions are ended, one of
+    // them may just be logging in.
+    assert_eq!(cluster.ask(2, "SHOW GLOBAL STATUS LIKE 'Aborted_connects'"), "Aborted_connects\t0");
 
     // One of three is no majority: it answers, and must not be used.
     cluster.kill(0);
     edge.wait("nobody can be used", |edge| edge.writer().is_none() && edge.state(2) == "down");
     assert_eq!(edge.first_line(), Err(ErrorKind::ConnectionReset));
     assert_eq!(cluster.ask(2, "SELECT COUNT(*) FROM app.t"), "", "queries fail on a node without majority");
+}
+
+/// A server that wants TLS of everybody: asked in clear it refuses, and says so; over TLS it is asked as any other, by a
+/// check that knows whose certificate to believe, or was told not to care.
+#[test]
+fn a_server_that_wants_tls_is_asked_over_tls() {
+    if let Some(why) = missing() {
+        println!("SKIPPED: a_server_that_wants_tls_is_asked_over_tls: {why}");
+        return;
+    }
+    enter_namespace();
+    let own = rcgen::generate_simple_self_signed([address(0), "db.test".to_owned()]).unwrap();
+    let (certificate, key) = (own.cert.pem(), own.signing_key.serialize_pem());
+    let _cluster = Cluster::first(|directory| {
+        let (certificate_path, key_path) = (directory.join("server.pem"), directory.join("server.key"));
+        std::fs::write(&certificate_path, &certificate).unwrap();
+        std::fs::write(&key_path, &key).unwrap();
+        vec![
+            format!("--ssl-cert={}", certificate_path.display()),
+            format!("--ssl-key={}", key_path.display()),
+            "--require-secure-transport=ON".to_owned(),
+        ]
+    });
+    let keys = format!(
+        "servers = [\"{}\"]\ncheck = {{ kind = \"galera\", user = \"lyre_check\", password_env = \"CHECK\" }}\n",
+        server(0)
+    );
+    let edge = |tls: Option<CheckTls>| {
+        Edge::start_with(&keys, "io_uring", 1, |settings| {
+            if let CheckKind::Galera { tls: slot, .. } = &mut settings.services[0].check.kind {
+                *slot = tls;
+            }
+        })
+    };
+    let reason = |edge: &Edge| edge.service()["servers"][0]["reason"].as_str().unwrap_or_default().to_owned();
+    let clear = edge(None);
+    clear.wait("refused in clear", |edge| reason(edge).contains("set check.tls"));
+    assert_eq!(clear.state(0), "down");
+
+    let roots = |pem: &str| Some(pem.as_bytes().into());
+    let named = |name: &str| Some(name.to_owned().try_into().unwrap());
+    for tls in [
+        CheckTls { roots: roots(&certificate), name: None },
+        CheckTls { roots: roots(&certificate), name: named("db.test") },
+        CheckTls { roots: None, name: None },
+    ] {
+        let edge = edge(Some(tls.clone()));
+        edge.wait("it writes", |edge| edge.writer() == Some(server(0)));
+    }
+    let other = rcgen::generate_simple_self_signed([address(0)]).unwrap().cert.pem();
+    for tls in [
+        CheckTls { roots: roots(&other), name: None },
+        CheckTls { roots: roots(&certificate), name: named("other.test") },
+    ] {
+        let edge = edge(Some(tls));
+        edge.wait("not believed", |edge| reason(edge).contains("TLS: "));
+        assert_eq!((edge.state(0).as_str(), edge.writer()), ("down", None));
+    }
 }

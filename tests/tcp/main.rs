@@ -9,4 +9,7 @@ mod dns;
 mod edge;
 mod galera;
 mod names;
+mod pair;
+#[path = "../lab/port.rs"]
+mod port;
 mod services;

@@ -3,9 +3,11 @@
 use super::{Context, files, web};
 use crate::config::file::{Item, Section};
 use crate::config::names;
-use crate::config::settings::tcp::{Check, CheckKind, Mode, ProxyVersion, Service};
+use crate::config::settings::tcp::{Check, CheckKind, CheckTls, Mode, ProxyVersion, Service};
 use crate::config::settings::{Listener, Place, Pool, Secret, Server};
 use ipnet::IpNet;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -180,11 +182,15 @@ fn check_loop(c: &mut Context, item: &Item, server: SocketAddr, listen: &[Socket
     }
 }
 
+/// Keys of a check that logs in.
+const GALERA_KEYS: [&str; 7] =
+    ["user", "password_file", "password_env", "tls", "ca_file", "tls_name", "skip_certificate_check"];
+
 fn check_of(c: &mut Context, section: Option<Section>) -> Check {
     let mut check = Check { kind: CheckKind::Connect, interval: 2 * S, timeout: 5 * S, rise: 2, fall: 3 };
     let Some(mut section) = section else { return check };
     let kind = section.choice(&mut c.f, "kind", &KINDS, Kind::Connect);
-    let has_account = ["user", "password_file", "password_env"].iter().any(|key| section.has(key));
+    let has_account = GALERA_KEYS.iter().any(|key| section.has(key));
     match kind {
         Kind::Connect => {
             if has_account {
@@ -192,7 +198,7 @@ fn check_of(c: &mut Context, section: Option<Section>) -> Check {
                 c.f.error(&place, "only kind = \"galera\" logs in", "Write kind = \"galera\", or remove the account.");
             }
             // Said above, and known.
-            let _ = ["user", "password_file", "password_env"].map(|key| section.optional(key));
+            let _ = GALERA_KEYS.map(|key| section.optional(key));
         }
         Kind::Galera => {
             check = Check { kind: galera(c, &mut section), interval: S, timeout: 2 * S, rise: 3, fall: 2 };
@@ -215,7 +221,55 @@ fn galera(c: &mut Context, section: &mut Section) -> CheckKind {
         item.error(&mut c.f, "is no name of an account", "");
     }
     let password = password(c, section).unwrap_or_else(|| Secret([].into()));
-    CheckKind::Galera { user: user.map(|(_, user)| user).unwrap_or_default(), password }
+    let tls = tls(c, section);
+    CheckKind::Galera { user: user.map(|(_, user)| user).unwrap_or_default(), password, tls }
+}
+
+/// `tls = true` with `ca_file`, or with the word that nobody is to be checked.
+fn tls(c: &mut Context, section: &mut Section) -> Option<CheckTls> {
+    let wish = section.optional("tls");
+    let is_wanted = wish.as_ref().and_then(|item| item.flag(&mut c.f)).unwrap_or_default();
+    let (file, name) = (section.optional("ca_file"), section.optional("tls_name"));
+    let skip = section.optional("skip_certificate_check");
+    let is_skipped = skip.as_ref().and_then(|item| item.flag(&mut c.f)).unwrap_or_default();
+    let Some(wish) = wish.filter(|_| is_wanted) else {
+        for item in [file, name, skip].into_iter().flatten() {
+            item.error(&mut c.f, "without tls there is no certificate", "Write tls = true beside it.");
+        }
+        return None;
+    };
+    let roots = match (file, skip) {
+        (Some(_), Some(item)) if is_skipped => {
+            item.error(&mut c.f, "there is a ca_file too", "Keep one of the two.");
+            None
+        }
+        (Some(item), _) => {
+            let (path, file) = files::content(c, &item)?;
+            if !CertificateDer::pem_slice_iter(&file.bytes).any(|certificate| certificate.is_ok()) {
+                item.error(&mut c.f, format!("{} holds no PEM certificate", path.display()), "");
+            }
+            Some(file.bytes.into())
+        }
+        (None, _) if is_skipped => None,
+        (None, _) => {
+            let hint = "Write ca_file = \"galera-ca.pem\", or skip_certificate_check = true where the path is yours.";
+            wish.error(&mut c.f, "nothing says whose certificate is to be believed", hint);
+            None
+        }
+    };
+    let name = name.and_then(|item| {
+        let name = item.text(&mut c.f)?;
+        let found = ServerName::try_from(name.to_owned());
+        if found.is_err() {
+            item.error(
+                &mut c.f,
+                format!("{name:?} is no name for a certificate"),
+                "Write tls_name = \"db.example.com\".",
+            );
+        }
+        found.ok()
+    });
+    Some(CheckTls { roots, name })
 }
 
 /// None is an account without password.

@@ -4,7 +4,9 @@ use super::Context;
 use crate::config::file::{Item, Section};
 use crate::config::findings::{Findings, Place};
 use crate::config::names;
-use crate::config::settings::{AccessLog, Admin, Dns, DriverChoice, Limits, Log, LogFormat, Spool, Timeouts, Worker};
+use crate::config::settings::{
+    AccessLog, Admin, Dns, DriverChoice, Limits, Log, LogFormat, Spool, Timeouts, UploadRate, Worker,
+};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -62,6 +64,7 @@ pub(super) fn timeouts(c: &mut Context, root: &mut Section) -> Timeouts {
         handshake: section.duration(f, "handshake", S..=HOUR, 10 * S),
         keepalive: section.duration(f, "keepalive", S..=HOUR, 60 * S),
         client_idle: section.duration(f, "client_idle", S..=24 * HOUR, 60 * S),
+        upload: upload_rate(f, &mut section),
         drain: section.duration(f, "drain", Duration::ZERO..=24 * HOUR, 30 * S),
     };
     section.finish(f);
@@ -191,6 +194,18 @@ fn body_bytes_max(f: &mut Findings, item: &Item) -> Option<u64> {
         return None;
     }
     item.size(f, 1..=u64::MAX)
+}
+
+/// `"off"`, or bytes a second.
+fn upload_rate(f: &mut Findings, section: &mut Section) -> Option<UploadRate> {
+    let item = section.optional("upload_rate");
+    let window = section.duration(f, "upload_window", S..=HOUR, 30 * S);
+    let bytes_per_second = match item {
+        None => KIB,
+        Some(item) if item.is_text() && item.text(f) == Some("off") => return None,
+        Some(item) => item.size(f, 1..=GIB)?,
+    };
+    Some(UploadRate { bytes_per_second, window })
 }
 
 pub(super) fn user(c: &mut Context, item: &Item) -> Option<String> {

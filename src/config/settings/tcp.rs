@@ -2,7 +2,9 @@
 
 use super::{Secret, Server};
 use ipnet::IpNet;
+use rustls_pki_types::ServerName;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A TCP service: connections passed on as they are.
@@ -58,5 +60,14 @@ pub enum CheckKind {
     /// A completed TCP handshake.
     Connect,
     /// Logged in, asking for the state of the cluster.
-    Galera { user: String, password: Secret },
+    Galera { user: String, password: Secret, tls: Option<CheckTls> },
+}
+
+/// How a check makes sure whom it talks to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckTls {
+    /// PEM of who may have issued the server's certificate; `None`: it is not checked.
+    pub roots: Option<Arc<[u8]>>,
+    /// In the certificate; `None`: the server's own address or name.
+    pub name: Option<ServerName<'static>>,
 }

@@ -24,6 +24,7 @@ struct Known {
     address: IpAddr,
     until: Option<Time>,
     is_order: bool,
+    is_learnt: bool,
 }
 
 /// To the worker, under way.
@@ -45,7 +46,8 @@ impl Bans {
             self.known.remove(0);
         }
         let until = banned.left_ms.map(|ms| now.plus(Duration::from_millis(ms)));
-        self.known.push(Known { address: banned.address, until, is_order: banned.is_order });
+        let Banned { address, is_order, is_learnt, .. } = banned;
+        self.known.push(Known { address, until, is_order, is_learnt });
     }
 
     fn forget(&mut self, address: IpAddr) {
@@ -57,8 +59,12 @@ impl Bans {
     fn standing(&self, now: Time) -> Vec<Banned> {
         let is_on = |known: &&Known| known.until.is_none_or(|until| now < until);
         let left = |until: Time| u64::try_from(until.since(now).as_millis()).unwrap_or(u64::MAX);
-        let banned =
-            |known: &Known| Banned { address: known.address, left_ms: known.until.map(left), is_order: known.is_order };
+        let banned = |known: &Known| Banned {
+            address: known.address,
+            left_ms: known.until.map(left),
+            is_order: known.is_order,
+            is_learnt: known.is_learnt,
+        };
         self.known.iter().filter(is_on).map(banned).collect()
     }
 }
@@ -103,6 +109,10 @@ impl Supervisor {
         self.bans.note(now, banned);
     }
 
+    pub(super) fn note_unban(&mut self, address: IpAddr) {
+        self.bans.forget(address);
+    }
+
     /// For a worker that just became ready.
     pub(super) fn restore_bans(&mut self, now: Time) {
         let bans = self.bans.standing(now);
@@ -119,7 +129,7 @@ mod tests {
     const S: u64 = 1_000_000_000;
 
     fn banned(address: &str, left_ms: Option<u64>) -> Banned {
-        Banned { address: address.parse().unwrap(), left_ms, is_order: false }
+        Banned { address: address.parse().unwrap(), left_ms, is_order: false, is_learnt: false }
     }
 
     #[test]
@@ -142,7 +152,8 @@ mod tests {
     fn a_talkative_worker_takes_no_more_than_its_share() {
         let mut bans = Bans::default();
         for n in 0..10_000u32 {
-            bans.note(Time(S), Banned { address: n.to_be_bytes().into(), left_ms: None, is_order: false });
+            let address = n.to_be_bytes().into();
+            bans.note(Time(S), Banned { address, left_ms: None, is_order: false, is_learnt: true });
         }
         assert_eq!(bans.known.len(), KNOWN_MAX);
     }

@@ -129,8 +129,8 @@ fn what_a_banned_client_still_does_makes_its_ban_no_longer() {
 fn an_operators_ban_lasts_as_long_as_was_said_and_is_lifted() {
     let mut ledger = Ledger::new(100);
     let (who, other) = (network("192.0.2.1"), network("192.0.2.2"));
-    ledger.ban(Ban { network: who, until: None, reason: Reason::Order }, at(0));
-    ledger.ban(Ban { network: other, until: Some(at(10)), reason: Reason::Order }, at(0));
+    ledger.ban(Ban { network: who, until: None, reason: Reason::Order, is_learnt: false }, at(0));
+    ledger.ban(Ban { network: other, until: Some(at(10)), reason: Reason::Order, is_learnt: false }, at(0));
     assert_eq!((ledger.bans(at(9)).count(), ledger.standing(at(9))), (2, 2));
     ledger.sweep(RULES.window, at(1_000_000));
     assert_eq!(ledger.bans(at(1_000_000)).map(|ban| ban.network).collect::<Vec<_>>(), [who]);
@@ -155,7 +155,7 @@ fn it_is_bounded_and_bans_outlive_mere_counts() {
     let banned = network("192.0.2.1");
     let forever = network("192.0.2.2");
     guess(&mut ledger, banned, 30, at(0));
-    ledger.ban(Ban { network: forever, until: None, reason: Reason::Order }, at(0));
+    ledger.ban(Ban { network: forever, until: None, reason: Reason::Order, is_learnt: false }, at(0));
     for n in 0..10_000u32 {
         let stranger = Network::of(IpAddr::from(n.to_be_bytes()));
         ledger.failed(stranger, Some(u64::from(n)), &RULES, at(1));
@@ -164,8 +164,28 @@ fn it_is_bounded_and_bans_outlive_mere_counts() {
     assert!(ledger.banned(banned, at(2)).is_some() && ledger.banned(forever, at(2)).is_some());
     // Where everybody is banned, who would be let in soonest makes room.
     for n in 0..20u32 {
-        let ban = Ban { network: Network::of(IpAddr::from(n.to_be_bytes())), until: None, reason: Reason::Order };
+        let ban = Ban {
+            network: Network::of(IpAddr::from(n.to_be_bytes())),
+            until: None,
+            reason: Reason::Order,
+            is_learnt: false,
+        };
         ledger.ban(ban, at(2));
     }
     assert!(ledger.len() <= 10 && ledger.banned(banned, at(3)).is_none());
+}
+
+#[test]
+fn what_the_other_node_says_never_shortens_a_ban() {
+    let mut ledger = Ledger::new(10);
+    let who = network("192.0.2.1");
+    let learnt =
+        |until: Option<u64>| Ban { network: who, until: until.map(at), reason: Reason::FailedLogins, is_learnt: true };
+    assert!(ledger.learn(learnt(Some(10)), at(0)) && !ledger.learn(learnt(Some(10)), at(1)));
+    assert!(ledger.banned(who, at(9)).unwrap().is_learnt && ledger.banned(who, at(10)).is_none());
+    guess(&mut ledger, who, 30, at(20));
+    let own = ledger.banned(who, at(21)).unwrap();
+    assert!(!ledger.learn(learnt(Some(30)), at(21)) && ledger.banned(who, at(21)) == Some(own) && !own.is_learnt);
+    assert!(ledger.learn(learnt(None), at(22)) && !ledger.learn(learnt(Some(1_000_000)), at(23)));
+    assert_eq!(ledger.banned(who, at(24)), Some(learnt(None)));
 }

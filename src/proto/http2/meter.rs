@@ -1,13 +1,14 @@
 //! Frames that cost their sender nothing and us a little, counted as they arrive: SETTINGS, PING, empty DATA,
 //! WINDOW_UPDATE, CONTINUATION, RST_STREAM and whatever else is only looked at.
 //!
-//! The meter reads frame headers (RFC 9113 §4.1) from the same bytes the frame layer gets, before it gets them, and
-//! judges nothing else: what is malformed is the frame layer's to say.
+//! The meter reads frame headers (RFC 9113 §4.1) from the same bytes the frame layer gets, before it gets them. What is
+//! malformed is the frame layer's to say, but for what that one keeps to itself: pseudo-header fields of trailers.
 //!
 //! ```text
 //! | length (24) | type (8) | flags (8) | R | stream (31) | payload (length) ...
 //! ```
 
+use super::hpack::Follower;
 use std::time::Duration;
 
 /// A budget spent at once is whole again after this long, so that a burst an honest client makes is no offence.
@@ -26,6 +27,8 @@ const IGNORED_MAX: u32 = 1_000;
 const RESETS_MAX: u32 = 1_000;
 /// CONTINUATION frames of one header block. A head within the limits needs four.
 const CONTINUATIONS_MAX: u32 = 8;
+/// Streams with malformed trailers of one connection.
+const MALFORMED_MAX: usize = 100;
 
 /// The budget a client overdrew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -117,6 +120,27 @@ pub struct Meter {
     resets: Budget,
     /// WINDOW_UPDATE frames that what was sent pays for, times [`BYTES_PER_UPDATE`].
     credit: u64,
+    block: Block,
+    follower: Follower,
+    /// The newest stream that began.
+    newest: u32,
+    malformed: Vec<u32>,
+}
+
+/// The header block that arrives. HEADERS may begin with the length of its padding and a priority (RFC 9113 §6.2), which
+/// belong to nobody's block.
+#[derive(Debug, Clone, Default)]
+struct Block {
+    stream: u32,
+    is_trailers: bool,
+    /// Bytes of this frame before its part of the block, the padding's length first if there is any.
+    lead: u32,
+    is_padded: bool,
+    /// Of this frame.
+    left: u32,
+    /// This frame's part is the last one.
+    is_last: bool,
+    is_open: bool,
 }
 
 /// `PRI * HTTP/2.0 CRLF CRLF SM CRLF CRLF`
@@ -140,7 +164,16 @@ impl Meter {
             ignored: Budget::default(),
             resets: Budget::default(),
             credit: 0,
+            block: Block::default(),
+            follower: Follower::new(),
+            newest: 0,
+            malformed: Vec::new(),
         }
+    }
+
+    /// The trailers of this stream held pseudo-header fields: its request is malformed (RFC 9113 §8.1).
+    pub fn is_malformed(&self, stream: u32) -> bool {
+        self.malformed.contains(&stream)
     }
 
     /// Bytes went to the client: it may say that it took them.
@@ -151,6 +184,10 @@ impl Meter {
     /// The next bytes of the client. The first overdrawn budget is the answer; then the connection should end.
     pub fn received(&mut self, mut bytes: &[u8], now_ns: u64) -> Result<(), Abuse> {
         while !bytes.is_empty() {
+            if self.block.is_open {
+                bytes = self.follow(bytes)?;
+                continue;
+            }
             if self.skip > 0 {
                 let skipped = (self.skip as usize).min(bytes.len());
                 self.skip -= skipped as u32;
@@ -173,6 +210,65 @@ impl Meter {
         Ok(())
     }
 
+    /// Takes what `bytes` hold of the block's frame, up to its padding; answers the rest.
+    fn follow<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Abuse> {
+        let Some((first, rest)) = bytes.split_first() else { return Ok(bytes) };
+        let block = &mut self.block;
+        if block.lead > 0 {
+            block.lead -= 1;
+            if std::mem::take(&mut block.is_padded) {
+                self.skip = u32::from(*first).min(block.left);
+                block.left -= self.skip;
+            }
+            self.settle()?;
+            return Ok(rest);
+        }
+        let take = usize::try_from(block.left).unwrap_or(usize::MAX).min(bytes.len());
+        let (now, later) = bytes.split_at_checked(take).unwrap_or_default();
+        block.left -= take as u32;
+        self.follower.push(now);
+        self.settle()?;
+        Ok(later)
+    }
+
+    /// Looks whether the frame's part of the block is complete, and the block with it.
+    fn settle(&mut self) -> Result<(), Abuse> {
+        if self.block.lead > 0 || self.block.left > 0 {
+            return Ok(());
+        }
+        self.block.is_open = false;
+        if !self.block.is_last || !self.follower.end() || !self.block.is_trailers {
+            return Ok(());
+        }
+        if self.malformed.len() >= MALFORMED_MAX {
+            return Err(Abuse::ProvokedResets);
+        }
+        self.malformed.push(self.block.stream);
+        Ok(())
+    }
+
+    /// A frame of a header block begins, `length` bytes long.
+    fn open(&mut self, kind: u8, flags: u8, length: u32) -> Result<(), Abuse> {
+        let [.., a, b, c, d] = self.header;
+        let stream = u32::from_be_bytes([a & 0x7f, b, c, d]);
+        let is_headers = kind == HEADERS;
+        let is_set = |flag: u8| is_headers && flags & flag != 0;
+        let lead = u32::from(is_set(PADDED)) + if is_set(PRIORITY) { 5 } else { 0 };
+        self.block = Block {
+            stream,
+            is_trailers: if is_headers { stream <= self.newest } else { self.block.is_trailers },
+            // A frame that is too short for them is the frame layer's to judge.
+            lead: lead.min(length),
+            is_padded: is_set(PADDED) && length > 0,
+            left: length.saturating_sub(lead),
+            is_last: flags & END_HEADERS != 0,
+            is_open: true,
+        };
+        self.newest = self.newest.max(stream);
+        self.skip = 0;
+        self.settle()
+    }
+
     /// A frame header is complete.
     fn frame(&mut self, now_ns: u64) -> Result<(), Abuse> {
         let [a, b, c, kind, flags, ..] = self.header;
@@ -185,10 +281,13 @@ impl Meter {
         let (budget, max, abuse) = match kind {
             DATA if length > 0 || is_set(END_STREAM) => return Ok(()),
             DATA => (&mut self.empty_data, EMPTY_DATA_MAX, Abuse::EmptyData),
-            HEADERS => return Ok(()),
+            HEADERS => return self.open(kind, flags, length),
             CONTINUATION => {
                 self.continuations += 1;
-                return if self.continuations > CONTINUATIONS_MAX { Err(Abuse::Continuations) } else { Ok(()) };
+                if self.continuations > CONTINUATIONS_MAX {
+                    return Err(Abuse::Continuations);
+                }
+                return self.open(kind, flags, length);
             }
             RST_STREAM => (&mut self.resets, RESETS_MAX, Abuse::Resets),
             SETTINGS if !is_set(ACK) => (&mut self.settings, ANSWERED_MAX, Abuse::Settings),
@@ -220,6 +319,9 @@ const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
+const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
+const PRIORITY: u8 = 0x20;
 
 #[cfg(test)]
 mod tests {
@@ -296,6 +398,45 @@ mod tests {
             meter.received(&frame(WINDOW_UPDATE, 0, 4), 0).unwrap();
         }
         assert_eq!(meter.received(&frame(WINDOW_UPDATE, 0, 4), 0), Err(Abuse::WindowUpdates));
+    }
+
+    fn on(stream: u8, kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream], payload].concat()
+    }
+
+    #[test]
+    fn only_trailers_with_pseudo_fields_are_malformed_however_their_frames_were_cut() {
+        let (plain, pseudo) = (b"\0\x01x\x01y", b"\0\x01x\x01y\x82");
+        let stream = [
+            vec![0; 24],
+            on(1, HEADERS, END_HEADERS, pseudo),
+            on(1, DATA, 0, b"hello"),
+            // Padding that looks like a field, and a priority.
+            on(3, HEADERS, END_HEADERS | PADDED | PRIORITY, b"\x02\0\0\0\0\0\x82\x82\x82"),
+            on(3, HEADERS, END_HEADERS | END_STREAM | PADDED, b"\x02\0\x01x\x01y\x82\x82"),
+            on(1, HEADERS, END_STREAM, plain),
+            on(1, CONTINUATION, 0, b""),
+            on(1, CONTINUATION, END_HEADERS, b"\x82"),
+            on(5, HEADERS, END_HEADERS, pseudo),
+            on(5, HEADERS, END_HEADERS | END_STREAM, plain),
+        ]
+        .concat();
+        for size in 1..stream.len() {
+            let mut meter = Meter::new();
+            stream.chunks(size).for_each(|piece| meter.received(piece, 0).unwrap());
+            assert_eq!(meter.malformed, [1], "{size}");
+        }
+    }
+
+    #[test]
+    fn malformed_trailers_are_no_pastime() {
+        let mut meter = Meter::new();
+        meter.received(&[0; 24], 0).unwrap();
+        meter.received(&on(1, HEADERS, END_HEADERS, b"\x82"), 0).unwrap();
+        for _ in 0..MALFORMED_MAX {
+            meter.received(&on(1, HEADERS, END_HEADERS, b"\x82"), 0).unwrap();
+        }
+        assert_eq!(meter.received(&on(1, HEADERS, END_HEADERS, b"\x82"), 0), Err(Abuse::ProvokedResets));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! One connection to a server as a state machine: bytes in, what to send and what was learnt out.
 
+use super::login::{self, Scramble};
 use super::packet::{Reader, frame};
 pub use super::rows::Row;
 use super::rows::Rows;
-use super::{Fault, Login, login};
+use super::{Fault, Login};
 
 /// COM_QUIT as a packet: a farewell, so that the server counts no aborted connection.
 pub const QUIT: [u8; 5] = [1, 0, 0, 0, 1];
@@ -21,6 +22,11 @@ enum State {
     /// The server speaks first.
     #[default]
     Greeting,
+    /// TLS was asked for; the login goes over it.
+    Securing {
+        sequence: u8,
+        scramble: Scramble,
+    },
     /// Our login is on its way. A server may ask for another way to log in once.
     LoggingIn {
         has_switched: bool,
@@ -35,6 +41,8 @@ enum State {
 pub enum Said {
     /// These bytes are to be sent.
     Send(Vec<u8>),
+    /// These bytes are the last in clear: the handshake follows, and then [`Conversation::secured`].
+    Secure(Vec<u8>),
     LoggedIn,
     /// The answer to the last query.
     Rows(Vec<Row>),
@@ -52,10 +60,19 @@ impl Conversation {
             let reply = packet.sequence.wrapping_add(1);
             match &mut self.state {
                 State::Greeting => {
-                    let scramble = login::scramble(&packet.payload)?;
+                    let (scramble, has_tls) = login::greeting(&packet.payload)?;
+                    if login.tls {
+                        // Whatever came behind the greeting came in clear, from anybody.
+                        if !has_tls || !self.reader.is_empty() {
+                            return Err(Fault::NoTls);
+                        }
+                        self.state = State::Securing { sequence: reply.wrapping_add(1), scramble };
+                        return Ok(Some(Said::Secure(frame(reply, &login::tls_request()))));
+                    }
                     self.state = State::LoggingIn { has_switched: false };
                     return Ok(Some(Said::Send(frame(reply, &login::response(login, &scramble)))));
                 }
+                State::Securing { .. } => return Err(Fault::Malformed("an answer in clear")),
                 State::LoggingIn { has_switched } => match packet.payload.first() {
                     Some(0x00) => {
                         self.state = State::Idle;
@@ -80,6 +97,16 @@ impl Conversation {
             }
         }
         Ok(None)
+    }
+
+    /// The handshake is done: the bytes of the login. Only after [`Said::Secure`].
+    pub fn secured(&mut self, login: &Login<'_>) -> Result<Vec<u8>, Fault> {
+        let State::Securing { sequence, scramble } = &self.state else {
+            return Err(Fault::Malformed("a login that nobody waits for"));
+        };
+        let bytes = frame(*sequence, &login::response(login, scramble));
+        self.state = State::LoggingIn { has_switched: false };
+        Ok(bytes)
     }
 
     /// The bytes that ask `statement`. Only when logged in and nothing is asked.

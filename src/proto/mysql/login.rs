@@ -6,6 +6,8 @@ use sha1::{Digest as _, Sha1};
 
 /// Long passwords, protocol 4.1, secure connection, named plugins: as little as a login needs.
 const CAPABILITIES: u32 = 0x0008_8201;
+/// Of a server that speaks TLS, and of a client that will.
+const TLS: u32 = 0x0800;
 const PAYLOAD_BYTES_MAX: u32 = 0x0100_0000;
 const CHARSET_UTF8MB4: u8 = 0x2d;
 
@@ -17,8 +19,10 @@ const SCRAMBLE_BYTES: usize = 20;
 /// Text of an error that is kept.
 const MESSAGE_BYTES_MAX: usize = 200;
 
-/// The challenge of a greeting; or the error that came instead.
-pub(super) fn scramble(greeting: &[u8]) -> Result<[u8; SCRAMBLE_BYTES], Fault> {
+pub(super) type Scramble = [u8; SCRAMBLE_BYTES];
+
+/// The challenge of a greeting and whether the server speaks TLS; or the error that came instead.
+pub(super) fn greeting(greeting: &[u8]) -> Result<(Scramble, bool), Fault> {
     if greeting.first() == Some(&0xff) {
         return Err(refusal(greeting));
     }
@@ -28,28 +32,43 @@ pub(super) fn scramble(greeting: &[u8]) -> Result<[u8; SCRAMBLE_BYTES], Fault> {
         cursor.text()?; // the server's version
         cursor.take(4)?; // connection id
         let first = cursor.take(8)?;
-        // A zero, capabilities, character set, status and capabilities again: nothing there changes what we say.
-        cursor.take(1 + 2 + 1 + 2 + 2)?;
+        cursor.take(1)?;
+        let capabilities = u32::from(cursor.u16()?);
+        // Character set, status and more capabilities: nothing there changes what we say.
+        cursor.take(1 + 2 + 2)?;
         let length = usize::from(cursor.byte()?);
         cursor.take(6 + 4)?;
         let second = cursor.take(length.saturating_sub(9).max(12))?;
-        Some((version, [first, second.get(..12)?].concat()))
+        Some((version, capabilities & TLS != 0, [first, second.get(..12)?].concat()))
     };
-    let (version, scramble) = read().ok_or(Fault::Malformed("a greeting that ends too soon"))?;
+    let (version, has_tls, scramble) = read().ok_or(Fault::Malformed("a greeting that ends too soon"))?;
     if version != 10 {
         return Err(Fault::Malformed("another version of the protocol than 10"));
     }
-    scramble.try_into().map_err(|_| Fault::Malformed("a challenge of another length"))
+    let scramble = scramble.try_into().map_err(|_| Fault::Malformed("a challenge of another length"))?;
+    Ok((scramble, has_tls))
+}
+
+/// Asks for TLS: the beginning of a login, without anything of it.
+pub(super) fn tls_request() -> Vec<u8> {
+    let mut out = Vec::with_capacity(32);
+    prologue(&mut out, true);
+    out
+}
+
+fn prologue(out: &mut Vec<u8>, tls: bool) {
+    let capabilities = CAPABILITIES | if tls { TLS } else { 0 };
+    out.extend_from_slice(&capabilities.to_le_bytes());
+    out.extend_from_slice(&PAYLOAD_BYTES_MAX.to_le_bytes());
+    out.push(CHARSET_UTF8MB4);
+    out.extend_from_slice(&[0; 23]);
 }
 
 /// The answer to a greeting.
 pub(super) fn response(login: &Login<'_>, scramble: &[u8; SCRAMBLE_BYTES]) -> Vec<u8> {
     let token = token(login.password, scramble);
     let mut out = Vec::with_capacity(128);
-    out.extend_from_slice(&CAPABILITIES.to_le_bytes());
-    out.extend_from_slice(&PAYLOAD_BYTES_MAX.to_le_bytes());
-    out.push(CHARSET_UTF8MB4);
-    out.extend_from_slice(&[0; 23]);
+    prologue(&mut out, login.tls);
     out.extend_from_slice(login.user.as_bytes());
     out.push(0);
     // Never more than twenty bytes.

@@ -15,6 +15,8 @@ use std::fmt;
 pub struct Login<'a> {
     pub user: &'a str,
     pub password: &'a [u8],
+    /// Not in clear: what follows the greeting goes over TLS.
+    pub tls: bool,
 }
 
 /// Why a conversation ended.
@@ -30,6 +32,8 @@ pub enum Fault {
     Malformed(&'static str),
     /// The account wants a way to log in that is not spoken here.
     Plugin(String),
+    /// TLS is wanted, and the server has none.
+    NoTls,
 }
 
 impl fmt::Display for Fault {
@@ -38,9 +42,12 @@ impl fmt::Display for Fault {
             Fault::Refused { code, message } => {
                 write!(f, "error {code}: {message}")?;
                 match code {
-                    1045 => f.write_str(" (user or password of the check are not the account's)"),
+                    1045 => f.write_str(
+                        " (user or password of the check are not the account's, or the server wants TLS: set check.tls)",
+                    ),
                     1129 => f.write_str(" (FLUSH HOSTS on the server lifts this)"),
                     1130 => f.write_str(" (the account must be allowed from this node's address)"),
+                    3159 => f.write_str(" (the server wants TLS: set check.tls)"),
                     _ => Ok(()),
                 }
             }
@@ -48,6 +55,9 @@ impl fmt::Display for Fault {
             Fault::Malformed(what) => write!(f, "no MariaDB: {what}"),
             Fault::Plugin(name) => {
                 write!(f, "the account logs in by {name:?}: create it with mysql_native_password")
+            }
+            Fault::NoTls => {
+                f.write_str("it offers no TLS, and check.tls wants it (ssl_cert and ssl_key of the server)")
             }
         }
     }

@@ -3,7 +3,7 @@ use super::packet::frame;
 use super::{Fault, Login};
 use sha1::{Digest as _, Sha1};
 
-const LOGIN: Login<'static> = Login { user: "lyre_check", password: b"secret" };
+const LOGIN: Login<'static> = Login { user: "lyre_check", password: b"secret", tls: false };
 const SCRAMBLE: &[u8; 20] = b"abcdefghijklmnopqrst";
 
 /// As a MariaDB 10.11 sends it.
@@ -57,10 +57,50 @@ fn a_login_has_the_documented_bytes() {
 }
 
 #[test]
+fn a_login_over_tls_asks_for_it_first_and_says_nothing_in_clear() {
+    let login = Login { tls: true, ..LOGIN };
+    // The same greeting with the flag that this server lacks.
+    let offering = |has_tls: bool| {
+        let mut greeting = greeting();
+        let at = 4 + b"\x0a5.5.5-10.11.14-MariaDB\0\x07\0\0\0".len() + 8 + 1 + 1;
+        assert_eq!(greeting[at], 0xf7);
+        greeting[at] = if has_tls { 0xff } else { 0xf7 };
+        greeting
+    };
+    let mut conversation = Conversation::default();
+    conversation.push(&offering(true));
+    let Ok(Some(Said::Secure(bytes))) = conversation.next(&login) else { panic!() };
+    assert_eq!(bytes[..13], [32, 0, 0, 1, 0x01, 0x8a, 0x08, 0x00, 0, 0, 0, 1, 0x2d]);
+    assert_eq!(bytes[13..], [0; 23]);
+    let bytes = conversation.secured(&login).unwrap();
+    assert_eq!(bytes[..8], [0x56, 0, 0, 2, 0x01, 0x8a, 0x08, 0x00]);
+    assert_eq!(&bytes[36..48], b"lyre_check\0\x14");
+    conversation.push(b"\x07\0\0\x03\0\0\0\x02\0\0\0");
+    assert_eq!(conversation.next(&login), Ok(Some(Said::LoggedIn)));
+    assert!(conversation.secured(&login).is_err());
+
+    let answers = |bytes: &[u8]| {
+        let mut conversation = Conversation::default();
+        conversation.push(bytes);
+        conversation.next(&login)
+    };
+    assert_eq!(answers(&offering(false)), Err(Fault::NoTls));
+    // Put behind the greeting by somebody else, to be read as if it came over TLS.
+    assert_eq!(answers(&[&offering(true)[..], b"\x07\0\0\x02\0\0\0\x02\0\0\0"].concat()), Err(Fault::NoTls));
+    let mut conversation = Conversation::default();
+    conversation.push(&offering(true));
+    assert!(matches!(conversation.next(&login), Ok(Some(Said::Secure(_)))));
+    conversation.push(b"\x07\0\0\x02\0\0\0\x02\0\0\0");
+    assert!(matches!(conversation.next(&login), Err(Fault::Malformed(_))));
+}
+
+#[test]
 fn an_empty_password_has_an_empty_token() {
     let mut conversation = Conversation::default();
     conversation.push(&greeting());
-    let Ok(Some(Said::Send(bytes))) = conversation.next(&Login { user: "x", password: b"" }) else { panic!() };
+    let Ok(Some(Said::Send(bytes))) = conversation.next(&Login { user: "x", password: b"", tls: false }) else {
+        panic!()
+    };
     assert_eq!(&bytes[36..], b"x\0\0mysql_native_password\0");
 }
 

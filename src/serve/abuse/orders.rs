@@ -1,5 +1,6 @@
 //! What operators, and the parent for an earlier worker, say about bans.
 
+use crate::pair::wire::{self, Term};
 use crate::policy::ban::{Network, Reason};
 use crate::serve::parent::{BanChange, Banned};
 use crate::serve::report;
@@ -24,11 +25,13 @@ pub fn bans(shared: &Shared, change: Option<BanChange>) -> Result<String, String
         }
         Some(BanChange::Unban { address }) => {
             let network = Network::of(address);
+            let is_deaf = shared.pairing().is_some_and(|pairing| !pairing.is_connected());
+            let beside = if is_deaf { "; the other node does not hear us, say it there too" } else { "" };
             if !shared.abuse.unban(address) {
-                return Err(format!("{network} is not banned"));
+                return Err(format!("{network} is not banned{beside}"));
             }
             tracing::warn!(client = %network, "client let in again by order");
-            Ok(format!("{network} may come in again"))
+            Ok(format!("{network} may come in again{beside}"))
         }
     }
 }
@@ -37,6 +40,12 @@ pub fn bans(shared: &Shared, change: Option<BanChange>) -> Result<String, String
 pub fn restore(shared: &Shared, bans: &[Banned]) {
     let snapshot = shared.snapshot();
     for ban in bans {
+        if ban.is_learnt {
+            let term = ban.left_ms.map_or(Term::Open, Term::Ms);
+            let said = wire::Ban { address: ban.address, term, is_order: ban.is_order };
+            shared.abuse.learn(&snapshot.settings, &said);
+            continue;
+        }
         let reason = if ban.is_order { Reason::Order } else { Reason::FailedLogins };
         shared.abuse.ban(&snapshot.settings, ban.address, ban.left_ms.map(Duration::from_millis), reason);
     }

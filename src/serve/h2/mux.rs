@@ -105,6 +105,11 @@ impl Mux {
         self.early_resets.set(budget);
     }
 
+    /// What came behind the body of this stream's request makes it none.
+    pub(super) fn is_malformed(&self, stream: u32) -> bool {
+        self.meter.borrow().is_malformed(stream)
+    }
+
     /// A request made no sense and is answered by a reset.
     pub(super) fn reset_malformed(&self) {
         self.provoked.set(self.provoked.get().saturating_add(1));

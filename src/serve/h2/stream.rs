@@ -60,12 +60,11 @@ pub(super) async fn serve(client: Client, _place: Place) {
     let client = Rc::new(client);
     let rest = client.at_hand().await;
     let mut head = pool::vector();
-    let written = match &rest {
-        Ok(rest) => client.write_head(&mut head, rest.len()).map(|()| head),
-        Err(error) => Err(*error),
-    };
+    // Of a request that makes no sense the log still gets what was written.
+    let written = client.write_head(&mut head, rest.as_ref().map_or(0, |rest| rest.len()));
+    let written = rest.as_ref().map_err(|error| *error).and(written);
     let rest = rest.ok().filter(|rest| !rest.is_empty()).map(Received::Owned);
-    let next = Box::pin(request::serve_stream(&*client, written, rest)).await;
+    let next = Box::pin(request::serve_stream(&*client, head, written, rest)).await;
     if client.sender.borrow().is_none() {
         return client.part_unanswered();
     }
@@ -154,6 +153,9 @@ impl Client {
             if unread.is_empty() {
                 match body.poll_data(cx) {
                     Poll::Ready(Some(Ok(data))) => *unread = data,
+                    Poll::Ready(None) if count == 0 && self.mux.is_malformed(body.stream_id().into()) => {
+                        return Poll::Ready(Err(malformed()));
+                    }
                     Poll::Ready(Some(Err(error))) if count == 0 => return Poll::Ready(Err(broken(error))),
                     Poll::Pending if count == 0 => return Poll::Pending,
                     Poll::Ready(Some(Err(_)) | None) | Poll::Pending => break,
@@ -167,6 +169,10 @@ impl Client {
             count += take;
         }
         Poll::Ready(Ok(count))
+    }
+
+    fn is_malformed(&self) -> bool {
+        self.mux.is_malformed(self.respond.borrow().stream_id().into())
     }
 
     /// Gives the client credit for what was passed on.
@@ -236,6 +242,10 @@ impl Client {
     }
 
     fn begin(&self, head: &[u8], is_end: bool) -> io::Result<()> {
+        // A body with a length is complete before its stream is.
+        if self.is_malformed() {
+            return Err(malformed());
+        }
         let response = self.response(head)?;
         let sender = self.respond.borrow_mut().send_response(response, is_end).map_err(broken)?;
         self.sender.replace(Some(sender));
@@ -378,7 +388,11 @@ impl Downstream for Client {
 
     fn abort(&self) {
         // A tunnel's reset is the other side's (RFC 8441 §5), a cut body the server's fault.
-        let reason = if self.key.borrow().is_some() { Reason::CANCEL } else { Reason::INTERNAL_ERROR };
+        let reason = match self.key.borrow().is_some() {
+            _ if self.is_malformed() => Reason::PROTOCOL_ERROR,
+            true => Reason::CANCEL,
+            false => Reason::INTERNAL_ERROR,
+        };
         if let Some(sender) = self.sender.borrow_mut().as_mut() {
             sender.send_reset(reason);
         }
@@ -386,7 +400,11 @@ impl Downstream for Client {
 
     /// A malformed request is an error of its stream; what it says cannot be relied on for an answer.
     fn explains(&self, failure: Failure) -> bool {
-        !matches!(failure, Failure::Request(error) if error.status() == 400)
+        match failure {
+            Failure::Request(error) => error.status() != 400,
+            Failure::RequestBody(_) => false,
+            Failure::Response(_) | Failure::ResponseBody(_) | Failure::Own(_) => true,
+        }
     }
 }
 
@@ -395,6 +413,11 @@ fn broken(error: h2::Error) -> io::Error {
         return error.into_io().unwrap_or_else(gone);
     }
     io::Error::other(error)
+}
+
+/// The request turned out to be none.
+fn malformed() -> io::Error {
+    io::ErrorKind::InvalidData.into()
 }
 
 fn gone() -> io::Error {

@@ -6,40 +6,12 @@ use crate::proto::http1::{Fields, Limits, Parsed, parse_request};
 use crate::proto::http2::meter::Meter;
 use crate::proto::http2::request::Body;
 use bytes::Bytes;
+use feed::Feed;
 use std::future::Future;
-use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::{Context, Poll, Waker};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Gives these bytes, then keeps silent; takes everything.
-struct Feed<'a>(&'a [u8]);
-
-impl AsyncRead for Feed<'_> {
-    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.0.is_empty() {
-            return Poll::Pending;
-        }
-        let (now, later) = self.0.split_at(self.0.len().min(into.remaining()));
-        into.put_slice(now);
-        self.0 = later;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Feed<'_> {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
+mod feed;
 
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0, (payload.len() >> 8) as u8, payload.len() as u8, kind, flags, 0, 0, 0, stream];

@@ -3,11 +3,12 @@
 //! A Galera node is asked over one connection that stays logged in: no login a second, and its end tells at once that
 //! the node died.
 
-use crate::config::settings::tcp::CheckKind;
+use crate::config::settings::tcp::{CheckKind, CheckTls};
 use crate::net::clock::{self, Timer};
 use crate::net::driver::Driver;
 use crate::net::stream::Stream;
-use crate::net::target::Order;
+use crate::net::target::{Order, Target};
+use crate::net::tls::{Connector, Trust};
 use crate::net::upstream;
 use crate::policy::health::{Health, State, Verdict};
 use crate::policy::service::{Standing, galera, writer};
@@ -16,6 +17,7 @@ use crate::proto::mysql::conversation::{Conversation, QUIT, Row, Said};
 use crate::serve::health;
 use crate::serve::shared::{Phase, Shared};
 use crate::serve::tcp::{Member, Service};
+use rustls_pki_types::ServerName;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -30,7 +32,7 @@ const EARLY_INTERVAL: Duration = Duration::from_millis(200);
 /// Starts a checker for every server that has none, until the worker ends.
 pub async fn supervise(shared: Arc<Shared>, driver: Driver) {
     let mut checked: Vec<Arc<Member>> = Vec::new();
-    let mut generation = 0;
+    let (mut generation, mut news) = (0, 0);
     while shared.phase() != Phase::Ended {
         if generation != shared.generation() {
             generation = shared.generation();
@@ -47,6 +49,13 @@ pub async fn supervise(shared: Arc<Shared>, driver: Driver) {
             // The list may have lost its writer, or the service its wish for one.
             snapshot.services.iter().for_each(|service| elect(&shared, service));
         }
+        if news != shared.agreement.news() {
+            news = shared.agreement.news();
+            shared.snapshot().services.iter().for_each(|service| elect(&shared, service));
+        }
+        if let Some(pairing) = shared.pairing() {
+            pairing.bulletin().post_writers(shared.agreement.choices(&shared.snapshot()));
+        }
         clock::tick(LOOK).await;
     }
 }
@@ -54,7 +63,8 @@ pub async fn supervise(shared: Arc<Shared>, driver: Driver) {
 /// Decides who writes, from what is known now.
 fn elect(shared: &Shared, service: &Service) {
     let current = service.writer_index();
-    let chosen = if service.has_writer() { writer::choose(current, &service.standings()) } else { None };
+    let other = shared.agreement.other(&shared.snapshot(), service);
+    let chosen = if service.has_writer() { writer::agree(current, &service.standings(), other) } else { None };
     if chosen == current {
         return;
     }
@@ -209,11 +219,11 @@ impl Checker {
     }
 
     async fn ask(&self, kind: &CheckKind, timeout: Duration, link: &mut Option<Link>) -> Result<Standing, Trouble> {
-        let CheckKind::Galera { user, password } = kind else {
+        let CheckKind::Galera { user, password, tls } = kind else {
             *link = None;
             return self.connect(timeout).await.map(|_| Standing::Good).map_err(Trouble::broken);
         };
-        let login = Login { user, password: &password.0 };
+        let login = Login { user, password: &password.0, tls: tls.is_some() };
         // Read before the connect: addresses that change meanwhile cost another login, no more.
         let generation = self.member.server.target.generation();
         link.take_if(|link| link.kind != *kind || link.generation != generation);
@@ -222,6 +232,9 @@ impl Checker {
             slot => {
                 let stream = self.connect(timeout).await.map_err(Trouble::broken)?;
                 let mut new = Link { stream, conversation: Conversation::default(), kind: kind.clone(), generation };
+                if let Some(tls) = tls {
+                    new = new.secure(&login, tls, &self.member.server.target).await?;
+                }
                 new.log_in(&login).await?;
                 slot.insert(new)
             }
@@ -234,6 +247,15 @@ impl Checker {
     async fn connect(&self, timeout: Duration) -> io::Result<Stream> {
         let target = &self.member.server.target;
         upstream::connect(&self.driver, target, self.shared.snapshot().source, timeout, Order::Plain).await
+    }
+}
+
+/// What a server's certificate is expected to be for.
+fn name_of(target: &Target) -> Option<ServerName<'static>> {
+    match target {
+        Target::Ip(address) => Some(ServerName::from(address.ip())),
+        Target::Name(name) => ServerName::try_from(name.host.trim_end_matches('.').to_owned()).ok(),
+        Target::Unix(_) => None,
     }
 }
 
@@ -258,10 +280,28 @@ impl Trouble {
 }
 
 impl Link {
+    /// The greeting in clear, everything else over TLS.
+    async fn secure(mut self, login: &Login<'_>, tls: &CheckTls, target: &Target) -> Result<Link, Trouble> {
+        let trust = tls.roots.as_ref().map_or(Trust::Anybody, |roots| Trust::Roots(roots.to_vec()));
+        let connector = Connector::new(trust, &[]).map_err(Trouble::broken)?;
+        let name =
+            tls.name.clone().or_else(|| name_of(target)).ok_or(Trouble::broken("it has no name: set tls_name"))?;
+        let Said::Secure(request) = self.hear(login).await? else {
+            return Err(Trouble::broken("a login in clear"));
+        };
+        self.stream.send(request).await.0.map_err(Trouble::broken)?;
+        let Stream::Plain(socket) = self.stream else { return Err(Trouble::broken("TLS within TLS")) };
+        let secured = connector.connect(socket, name).await;
+        let (stream, _) = secured.map_err(|error| Trouble::Broken(format!("TLS: {error}")))?;
+        let bytes = self.conversation.secured(login).map_err(Trouble::broken)?;
+        stream.send(bytes).await.0.map_err(Trouble::broken)?;
+        Ok(Link { stream, ..self })
+    }
+
     async fn log_in(&mut self, login: &Login<'_>) -> Result<(), Trouble> {
         match self.hear(login).await? {
             Said::LoggedIn => Ok(()),
-            Said::Send(_) | Said::Rows(_) => Err(Trouble::broken("rows without a question")),
+            Said::Send(_) | Said::Secure(_) | Said::Rows(_) => Err(Trouble::broken("rows without a question")),
         }
     }
 
@@ -270,7 +310,7 @@ impl Link {
         self.stream.send(question).await.0.map_err(Trouble::broken)?;
         match self.hear(login).await? {
             Said::Rows(rows) => Ok(rows),
-            Said::Send(_) | Said::LoggedIn => Err(Trouble::broken("a login within a login")),
+            Said::Send(_) | Said::Secure(_) | Said::LoggedIn => Err(Trouble::broken("a login within a login")),
         }
     }
 

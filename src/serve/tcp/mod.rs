@@ -2,7 +2,9 @@
 //!
 //! [`session`] is one connection's life, [`check`] asks the servers (control executor), and what both share is here: the
 //! servers of a service with their standing, and the one that all sessions go to where there is to be only one.
+//! [`agreement`] is what the nodes of a pair tell each other about that one.
 
+pub mod agreement;
 pub mod check;
 pub mod session;
 
