@@ -480,8 +480,8 @@ fn idle_memory(bench: &Bench, report: &mut Report) {
                 assert!(stream.read(&mut answer).unwrap() > 100);
                 open.push(stream);
             };
-            for _ in 0..200 {
-                ask(&mut open); // the first ones pay for tables and pools
+            for _ in 0..700 {
+                ask(&mut open); // the first ones pay for tables and pools: Lyre has 1024 receive buffers, two a request
             }
             let before = private_dirty(proxy.running.0.id());
             for _ in 0..connections {

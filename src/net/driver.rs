@@ -10,14 +10,18 @@
 //! - `EINTR` never surfaces.
 
 mod arena;
+mod bell;
 mod buffers;
 mod epoll;
 mod park;
+mod pipe;
 mod ring;
 mod slab;
 mod sys;
 
+pub use bell::for_another_thread;
 pub use buffers::Chunk;
+pub(super) use pipe::Pipe;
 
 use socket2::{Domain, SockAddr, SockRef, TcpKeepalive, Type};
 use std::cell::Cell;
@@ -253,6 +257,37 @@ impl Socket {
         match &self.0 {
             SocketKind::Ring(socket) => socket.poll_send(cx, bytes),
             SocketKind::Epoll(socket) => socket.poll_send(cx, bytes),
+        }
+    }
+
+    /// Whether the next bytes are still the kernel's: none are queued here, and no receive is under way.
+    pub(super) fn is_direct(&self) -> bool {
+        match &self.0 {
+            SocketKind::Ring(socket) => socket.is_direct(),
+            SocketKind::Epoll(_) => true,
+        }
+    }
+
+    /// For splice(2), which goes by the descriptor's own mode. Sends and receives do not care, the ring's neither: it
+    /// waits where they would block.
+    pub(super) fn make_nonblocking(&self) -> io::Result<()> {
+        SockRef::from(&self.fd()).set_nonblocking(true)
+    }
+
+    /// Moves what was received into `pipe`, at most `bytes_max`; 0 is end of stream. The socket must be
+    /// [direct](Socket::is_direct) and [non-blocking](Socket::make_nonblocking).
+    pub(super) fn poll_fill(&self, cx: &mut Context<'_>, pipe: &mut Pipe, bytes_max: usize) -> Poll<io::Result<usize>> {
+        match &self.0 {
+            SocketKind::Ring(socket) => socket.poll_fill(cx, pipe, bytes_max),
+            SocketKind::Epoll(socket) => socket.poll_fill(cx, pipe, bytes_max),
+        }
+    }
+
+    /// Sends what is in `pipe`; answers how much of it the kernel took.
+    pub(super) fn poll_drain(&self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
+        match &self.0 {
+            SocketKind::Ring(socket) => socket.poll_drain(cx, pipe),
+            SocketKind::Epoll(socket) => socket.poll_drain(cx, pipe),
         }
     }
 

@@ -1,12 +1,13 @@
 //! Two streams, both directions, until both ended: the body of an upgraded connection or a tunnel.
 //!
 //! One direction receives only after it has sent what it had, so a slow receiver slows its sender. Small messages
-//! travel in receive buffers without a copy; a direction that proves to be bulk changes to 64 KiB buffers and direct
-//! calls. While nothing flows no buffer is held.
+//! travel in receive buffers without a copy; a direction that proves to be bulk changes to [splices](super::splice) between
+//! plain sockets, to 64 KiB buffers and direct calls otherwise. While nothing flows no buffer is held.
 
 use crate::net::clock::Timer;
 use crate::net::driver;
 use crate::net::pool::{self, BodyBuffer};
+use crate::net::splice::Splice;
 use crate::net::stream::Stream;
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -136,8 +137,18 @@ async fn move_piece(from: &Stream, to: &Stream) -> Moved {
     Ok(count)
 }
 
-/// Up to 64 KiB through a body buffer.
+/// What there is, without a copy if that is possible now; or up to 64 KiB through a body buffer.
 async fn move_bulk(from: &Stream, to: &Stream) -> Moved {
+    if let Some(mut splice) = Splice::between(from, to) {
+        match poll_fn(|cx| splice.poll_take(cx, u64::MAX)).await {
+            Ok(count) => {
+                poll_fn(|cx| splice.poll_pass(cx)).await.map_err(|error| (false, error))?;
+                return Ok(count);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+            Err(error) => return Err((true, error)),
+        }
+    }
     let (body, count) = poll_fn(|cx| receive_bulk(from, cx)).await.map_err(|error| (true, error))?;
     let bytes = body.get(..count).unwrap_or(&[]);
     to.send_all(bytes).await.map_err(|error| (false, error))?;

@@ -146,11 +146,6 @@ impl Draft {
         }
     }
 
-    /// The next write will not wait.
-    pub fn has_room(&self) -> bool {
-        self.in_flight.len() < PIECES_IN_FLIGHT || self.in_flight.front().is_some_and(Answer::is_ready)
-    }
-
     /// Once all is written.
     pub async fn finish(mut self) -> Result<Spooled, SpoolError> {
         while let Some(answer) = self.in_flight.pop_front() {

@@ -203,6 +203,10 @@ impl Downstream for Connection {
         &self.timer
     }
 
+    fn bare(&self) -> Option<&Stream> {
+        Some(&self.stream)
+    }
+
     fn received(&self, body: BodyLength) -> BodyLength {
         body
     }

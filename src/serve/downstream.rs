@@ -5,7 +5,7 @@
 //! whose frames do the rest.
 
 use crate::net::clock::Timer;
-use crate::net::stream::Bytes;
+use crate::net::stream::{Bytes, Stream};
 use crate::proto::http1::BodyLength;
 use crate::serve::connection::Connection;
 use crate::serve::reply::Failure;
@@ -28,6 +28,9 @@ pub trait Downstream {
 
     /// Bounds whatever this request waits for.
     fn timer(&self) -> &Timer;
+
+    /// The stream below, if bodies of declared length pass it bare: they may then bypass us.
+    fn bare(&self) -> Option<&Stream>;
 
     /// How the end of the request's body is known on this side.
     fn received(&self, body: BodyLength) -> BodyLength;

@@ -2,6 +2,7 @@
 
 use crate::net::clock::{Elapsed, now};
 use crate::net::pool;
+use crate::net::splice::{SPLICE_BYTES_MIN, Splice};
 use crate::net::stream::{Bytes, Stream};
 use crate::net::upstream::Owner;
 use crate::policy::headers;
@@ -412,7 +413,55 @@ impl<'r, D: Downstream> Run<'r, D> {
         self.send_trailers(side, trailers).await?;
         let mut turn = Turn::default();
         while !reader.is_done() {
+            if let Some(splice) = self.bypass(side, &reader, reply.sent) {
+                Box::pin(self.splice(splice, side, slot, &mut reader)).await?;
+                if reader.is_done() {
+                    break;
+                }
+            }
             self.carry(side, slot, &mut reader, reply.sent).await?;
+            turn.step().await;
+        }
+        Ok(())
+    }
+
+    /// The way past us for the rest of a long body, if there is one: nothing may be going on beside it.
+    fn bypass(&self, side: &Side<'r>, reader: &BodyReader, sent: Framing) -> Option<Splice<'r>> {
+        let is_plain = matches!(reader, BodyReader::Length { .. }) && sent != Framing::Chunked;
+        if !is_plain || reader.expected() < SPLICE_BYTES_MIN || !side.is_spent() {
+            return None;
+        }
+        Splice::between(self.server, self.client.bare()?)
+    }
+
+    /// The body through the kernel, to its end or to where that does not work.
+    async fn splice(
+        &mut self,
+        mut splice: Splice<'r>,
+        side: &mut Side<'r>,
+        slot: &mut Option<Slot>,
+        reader: &mut BodyReader,
+    ) -> Result<(), Stop> {
+        let timer = self.client.timer();
+        let patience = self.view.snapshot.settings.timeouts.client_idle;
+        let mut turn = Turn::default();
+        while !reader.is_done() {
+            timer.arm(self.pool.shared.settings.idle_timeout);
+            let count = match timer.bound(poll_fn(|cx| splice.poll_take(cx, reader.expected()))).await {
+                Ok(Ok(0)) => return Err(Stop::late(Own::Truncated)),
+                Ok(Ok(count)) => count as u64,
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Unsupported => return Ok(()),
+                Ok(Err(_)) => return Err(Stop::late(Own::Truncated)),
+                Err(Elapsed) => return Err(Stop::late(Own::UpstreamStuck)),
+            };
+            reader.pass(count);
+            self.record.bytes_out += count;
+            if reader.is_done() {
+                slot.take();
+                self.heed_early_end(side);
+            }
+            timer.arm(patience);
+            told(Ok(timer.bound(poll_fn(|cx| splice.poll_pass(cx))).await))?;
             turn.step().await;
         }
         Ok(())

@@ -40,7 +40,7 @@ pub async fn serve(connection: Rc<Connection>, bytes: Bytes) -> Next {
     let mut record = Record::begin(connection, Connection::PROTOCOL);
     let finished = match receive_head(connection, &view, bytes, &record).await {
         Ok((plan, rest)) => walk(connection, &view, plan, rest, &mut record).await,
-        Err(refused) => Err(note(&mut record, refused)),
+        Err(refused) => Err(note(&mut record, *refused)),
     };
     conclude(connection, record, finished).await
 }
@@ -69,7 +69,7 @@ pub async fn serve_stream<D: Downstream>(
     pool::recycle(head);
     let finished = match planned {
         Ok(plan) => walk(client, &view, plan, rest, &mut record).await,
-        Err(refused) => Err(note(&mut record, refused)),
+        Err(refused) => Err(note(&mut record, *refused)),
     };
     conclude(client, record, finished).await
 }
@@ -102,8 +102,8 @@ impl<F: Into<Failure>> From<F> for Fault {
 }
 
 /// Whoever is refused shows in the log as far as it is known.
-fn note(record: &mut Record, refused: Box<Refused>) -> Fault {
-    let Refused { failure, text, client } = *refused;
+fn note(record: &mut Record, refused: Refused) -> Fault {
+    let Refused { failure, text, client } = refused;
     record.request = text;
     record.client = client.unwrap_or(record.client);
     failure.into()

@@ -1,6 +1,7 @@
 //! The idle client connections of a core: who can be told to close when the core drains.
 
 use crate::net::clock::Now;
+use crate::net::shelves::Shelves;
 use std::cell::{Cell, RefCell};
 use std::task::Waker;
 use std::time::Duration;
@@ -15,7 +16,7 @@ pub const RESTED: Duration = Duration::from_millis(500);
 #[derive(Default)]
 pub struct Sleepers {
     /// By place; a place without a waker is busy or free.
-    wakers: RefCell<Vec<Option<Waker>>>,
+    wakers: RefCell<Shelves<Option<Waker>>>,
     free: RefCell<Vec<u32>>,
     drain_began: Cell<Option<Now>>,
     /// Places below this may close.
@@ -31,9 +32,7 @@ impl Sleepers {
         if let Some(place) = self.free.borrow_mut().pop() {
             return Place(place);
         }
-        let mut wakers = self.wakers.borrow_mut();
-        wakers.push(None);
-        Place((wakers.len() - 1) as u32)
+        Place(self.wakers.borrow_mut().push(None) as u32)
     }
 
     pub fn leave(&self, place: Place) {

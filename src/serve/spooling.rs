@@ -1,8 +1,7 @@
 //! A body without a length, gathered before any server hears of its request: PHP would take it for an empty one. Small
 //! ones stay in memory, the rest goes to the spool.
 
-use crate::net::clock::{Timer, now};
-use crate::net::driver::breathe;
+use crate::net::clock::Timer;
 use crate::net::pool;
 use crate::net::spool::{Draft, SpoolError};
 use crate::proto::http1::emit;
@@ -11,13 +10,9 @@ use crate::serve::core::{Core, View};
 use crate::serve::downstream::Downstream;
 use crate::serve::reply::{Failure, Own};
 use crate::serve::upload::{Upload, allowance};
-use std::time::Duration;
 
 /// Bodies up to this size never see the disk.
 const SMALL_BYTES_MAX: usize = 16 * 1024;
-
-/// How long the loop stays awake for one answer.
-const EAGER: Duration = Duration::from_micros(500);
 
 /// A piece on its way to the disk.
 const PIECE_BYTES: usize = 48 * 1024;
@@ -71,15 +66,6 @@ pub async fn gather<D: Downstream>(
     Ok(upload)
 }
 
-/// Waits a little for an answer of the spool's threads, with the loop awake. Most are there within a few of its turns,
-/// and the wake of another thread may take a nap of the loop (10 ms, `net::driver`).
-pub async fn soon(is_ready: impl Fn() -> bool) {
-    let begun = now();
-    while !is_ready() && now().since(begun) < EAGER {
-        breathe().await;
-    }
-}
-
 async fn write(core: &Core, view: &View, draft: &mut Option<Draft>, piece: &mut Vec<u8>) -> Result<(), Failure> {
     let bytes = std::mem::replace(piece, pool::vector());
     let result = async {
@@ -90,7 +76,6 @@ async fn write(core: &Core, view: &View, draft: &mut Option<Draft>, piece: &mut 
                 draft.insert(spool.draft(view.snapshot.settings.spool.bytes_max).await?)
             }
         };
-        soon(|| draft.has_room()).await;
         draft.write(bytes).await
     };
     if let Some(free) = result.await.map_err(|error| broken(core, error))? {

@@ -3,6 +3,7 @@
 use crate::config::settings::Timeouts;
 use crate::net::clock::{Timer, now};
 use crate::net::pool;
+use crate::net::splice::{SPLICE_BYTES_MIN, Splice};
 use crate::net::spool::Spooled;
 use crate::net::stream::{Bytes, Stream};
 use crate::policy::upload::{Allowance, Patience};
@@ -11,7 +12,6 @@ use crate::proto::http1::{BodyLength, BodyReader, ChunkError, emit};
 use crate::serve::body::{Turn, append, receive};
 use crate::serve::downstream::Downstream;
 use crate::serve::reply::{Failure, Own};
-use crate::serve::spooling::soon;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::ops::Deref;
@@ -175,7 +175,6 @@ impl Upload {
         let mut at = 0;
         let mut next = read(at);
         while let Some(reading) = next {
-            soon(|| reading.is_ready()).await;
             let Ok(piece) = reading.await else { return End::Client(Own::SpoolBroken.into()) };
             at += piece.len() as u64;
             next = read(at);
@@ -210,6 +209,15 @@ impl Upload {
         }
         let mut turn = Turn::default();
         while !self.reader.is_done() {
+            if self.reader.expected() >= SPLICE_BYTES_MIN
+                && let Some(splice) = client.bare().and_then(|client| Splice::between(client, server))
+            {
+                match Box::pin(self.splice(splice, timer, allowance)).await {
+                    End::Done if self.reader.is_done() => break,
+                    End::Done => {}
+                    end => return end,
+                }
+            }
             let received = in_time(timer, allowance, receive(from(client), self.reader.expected())).await;
             let piece = match not_empty(received) {
                 Ok(piece) => piece,
@@ -228,6 +236,31 @@ impl Upload {
             }
         }
         self.is_done = true;
+        End::Done
+    }
+
+    /// Through the kernel, to the end of the body or to where that does not work.
+    async fn splice(&mut self, mut splice: Splice<'_>, timer: &Timer, allowance: &mut Allowance) -> End {
+        let mut turn = Turn::default();
+        while !self.reader.is_done() {
+            let taking = poll_fn(|cx| splice.poll_take(cx, self.reader.expected()));
+            let count = match waited(timer, allowance, taking, |count| *count).await {
+                Ok(Ok(count @ 1..)) => count as u64,
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Unsupported => return End::Done,
+                Ok(_) => return End::Client(Own::ClientGone.into()),
+                Err(failure) => return End::Client(failure),
+            };
+            self.reader.pass(count);
+            self.bytes += count;
+            timer.arm(allowance.idle_max());
+            if !matches!(timer.bound(poll_fn(|cx| splice.poll_pass(cx))).await, Ok(Ok(()))) {
+                return End::Server;
+            }
+            // Sent is done at once: an answer may be on its way already.
+            if !self.reader.is_done() {
+                turn.step().await;
+            }
+        }
         End::Done
     }
 
@@ -316,15 +349,26 @@ async fn in_time<B: Deref<Target = [u8]>>(
     allowance: &mut Allowance,
     receiving: impl Future<Output = io::Result<B>>,
 ) -> Result<B, Failure> {
+    waited(timer, allowance, receiving, |bytes| bytes.len()).await?.map_err(|error| lost(&error))
+}
+
+/// As `in_time`, where `length` tells how many bytes came. A failure if none did for too long.
+async fn waited<T>(
+    timer: &Timer,
+    allowance: &mut Allowance,
+    receiving: impl Future<Output = io::Result<T>>,
+    length: impl FnOnce(&T) -> usize,
+) -> Result<io::Result<T>, Failure> {
     let patience = allowance.patience();
     timer.arm(patience.length());
     let since = now();
     match timer.bound(receiving).await {
-        Ok(Ok(bytes)) => {
-            allowance.received(now().since(since), bytes.len());
-            Ok(bytes)
+        Ok(received) => {
+            if let Ok(received) = &received {
+                allowance.received(now().since(since), length(received));
+            }
+            Ok(received)
         }
-        Ok(Err(error)) => Err(lost(&error)),
         Err(_) if matches!(patience, Patience::Slow(_)) => Err(Own::BodySlow.into()),
         Err(_) => Err(Own::BodyTimeout.into()),
     }

@@ -183,7 +183,7 @@ fn an_order_keeps_a_client_out_until_it_is_lifted_or_over() {
         assert_eq!(ask(edge, "198.51.100.7", "GET /", "").status, 429);
         let listed: serde_json::Value =
             serde_json::from_str(&orders::bans(&edge.worker.shared, None).unwrap()).unwrap();
-        let expected = serde_json::json!([{ "client": "198.51.100.7", "reason": "order", "left_seconds": null }]);
+        let expected = serde_json::json!([{ "client": "198.51.100.7", "reason": "order", "is_of_other_node": false, "left_seconds": null }]);
         assert_eq!(listed["bans"], expected);
         // It outlives a reload.
         edge.reload(&config(&origin, ""));

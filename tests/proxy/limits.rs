@@ -261,7 +261,7 @@ impl Drop for Trickle {
 fn a_body_that_trickles_is_ended_and_one_that_pauses_is_not() {
     let origin = Origin::start(|mut peer| {
         while let Some(request) = peer.request() {
-            peer.send(ok(&request.body.len().to_string()));
+            peer.send(ok(request.body.len().to_string()));
         }
     });
     let rest = format!(

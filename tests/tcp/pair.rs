@@ -122,7 +122,9 @@ fn bans_are_shared_and_lifted_on_both_nodes() {
     assert!(left <= Duration::from_secs(3600) && left > Duration::from_secs(3000), "{left:?}");
     let client = "2001:db8::7".parse().unwrap();
     let snapshot = a.worker.shared.snapshot();
-    (0..30u8).for_each(|n| drop(a.worker.shared.abuse.failed(&snapshot.settings, client, &[n])));
+    for n in 0..30u8 {
+        let _ = a.worker.shared.abuse.failed(&snapshot.settings, client, &[n]);
+    }
     b.wait("a new one is told", |b| bans(b).len() == 2);
     let known = bans(&b).remove(1);
     assert_eq!((known.0.as_str(), known.2, known.3), ("2001:db8::/64", "failed_logins", true));

@@ -4,6 +4,7 @@
 //! comes up. Only an earlier deadline relinks. Slots are lists threaded through the entries, so the wheel allocates
 //! for growth only.
 
+use crate::net::shelves::Shelves;
 use std::task::Waker;
 
 /// Width of a slot, nanoseconds.
@@ -16,7 +17,7 @@ const NONE: u32 = u32::MAX;
 const UNLINKED: u64 = u64::MAX;
 
 pub(super) struct Wheel {
-    entries: Vec<Entry>,
+    entries: Shelves<Entry>,
     free: u32,
     heads: Vec<u32>,
     occupied: [u64; SLOTS as usize / 64],
@@ -39,7 +40,7 @@ struct Entry {
 impl Wheel {
     pub(super) fn new() -> Wheel {
         Wheel {
-            entries: Vec::new(),
+            entries: Shelves::new(),
             free: NONE,
             heads: vec![NONE; SLOTS as usize],
             occupied: [0; SLOTS as usize / 64],
@@ -52,8 +53,7 @@ impl Wheel {
     pub(super) fn insert(&mut self) -> u32 {
         let fresh = Entry { deadline: 0, tick: UNLINKED, previous: NONE, next: NONE, waker: None };
         if self.free == NONE {
-            self.entries.push(fresh);
-            return (self.entries.len() - 1) as u32;
+            return self.entries.push(fresh) as u32;
         }
         let key = self.free;
         self.free = self.entry(key).next;

@@ -1,8 +1,10 @@
 //! The driver on edge-triggered epoll: readiness bits per socket, direct non-blocking calls. It serves where io_uring
 //! is forbidden and is the oracle the ring is tested against.
 
+use super::bell::Bell;
 use super::buffers::{Chunk, HeapPool};
 use super::park::Drowsiness;
+use super::pipe::Pipe;
 use super::slab::{Key, Slab};
 use super::{Usage, sys};
 use crate::net::clock::{self, Timer};
@@ -15,17 +17,22 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// Events taken from the kernel by one call.
 const BATCH: usize = 256;
 
+/// What the kernel says when the bell rings; no key, for generations are shorter.
+const BELL: u64 = u64::MAX;
+
 pub(super) struct Epoll {
     interest: Interest,
     ready: RefCell<Slab<Readiness>>,
     events: RefCell<Vec<EpollEvent>>,
     pool: Rc<HeapPool>,
+    bell: Arc<Bell>,
 }
 
 /// What is known of one descriptor since its last edge.
@@ -42,11 +49,14 @@ struct Readiness {
 impl Epoll {
     pub(super) fn start() -> io::Result<Rc<Epoll>> {
         let interest = Interest::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let bell = Bell::hang()?;
+        interest.add(bell.fd(), EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, BELL))?;
         let driver = Rc::new(Epoll {
             interest,
             ready: RefCell::new(Slab::new()),
             events: RefCell::new(vec![EpollEvent::empty(); BATCH]),
             pool: HeapPool::new(),
+            bell,
         });
         glommio::spawn_local(run(driver.clone())).detach();
         Ok(driver)
@@ -115,6 +125,10 @@ impl Epoll {
     }
 
     fn note(&self, event: EpollEvent) -> bool {
+        if event.data() == BELL {
+            self.bell.answer();
+            return true;
+        }
         let flags = event.events();
         let mut ready = self.ready.borrow_mut();
         let Some(entry) = ready.get(key_of(event.data())) else { return false };
@@ -292,6 +306,29 @@ impl Socket {
             return self.handle.wait_writable(cx);
         }
         match sys::transmit(&self.handle.fd, bytes) {
+            Ok(Some(count)) => Poll::Ready(Ok(count)),
+            Ok(None) => self.handle.wait_writable(cx),
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    pub(super) fn poll_fill(&self, cx: &Context<'_>, pipe: &mut Pipe, bytes_max: usize) -> Poll<io::Result<usize>> {
+        if !self.handle.is_readable() {
+            return self.handle.wait_readable(cx);
+        }
+        match pipe.fill(&self.handle.fd, bytes_max) {
+            // Less than asked for says nothing: the pipe may be what is full.
+            Ok(Some(count)) => Poll::Ready(Ok(count)),
+            Ok(None) => self.handle.wait_readable(cx),
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    pub(super) fn poll_drain(&self, cx: &Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
+        if !self.handle.is_writable() {
+            return self.handle.wait_writable(cx);
+        }
+        match pipe.drain(&self.handle.fd) {
             Ok(Some(count)) => Poll::Ready(Ok(count)),
             Ok(None) => self.handle.wait_writable(cx),
             Err(error) => Poll::Ready(Err(error)),

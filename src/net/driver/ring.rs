@@ -17,6 +17,7 @@ pub(super) use socket::Socket;
 
 use super::Usage;
 use super::arena::{self, Arena};
+use super::bell::Bell;
 use super::buffers::HeapPool;
 use super::park::Drowsiness;
 use super::slab::{Key, Slab};
@@ -28,6 +29,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -54,6 +56,7 @@ pub(super) struct Ring {
     listeners: RefCell<Slab<listener::State>>,
     arena: Rc<Arena>,
     pool: Rc<HeapPool>,
+    bell: Arc<Bell>,
     /// Operations whose final completion is still to come.
     operations: Cell<usize>,
     starved: Cell<u64>,
@@ -72,6 +75,8 @@ enum Op {
     /// Cancels others; not counted.
     Cancel = 1 << 6,
     CancelAccept = 1 << 7,
+    /// Of no socket, and not counted: it waits as long as the ring lives.
+    AwaitBell = 0,
 }
 
 /// One completion queue entry.
@@ -110,9 +115,11 @@ impl Ring {
             listeners: RefCell::new(Slab::new()),
             arena,
             pool: HeapPool::new(),
+            bell: Bell::hang()?,
             operations: Cell::new(0),
             starved: Cell::new(0),
         });
+        ring.listen_for_the_bell();
         glommio::spawn_local(run(ring.clone())).detach();
         Ok(ring)
     }
@@ -137,6 +144,12 @@ impl Ring {
     /// Asks the kernel to end what matches. Always answered, success or not; not counted as an operation.
     fn cancel(&self, key: Key, op: Op, which: CancelBuilder) {
         self.push(opcode::AsyncCancel2::new(which).build().user_data(word_of(key, op)));
+    }
+
+    /// Multishot: each ring of the bell is a completion.
+    fn listen_for_the_bell(&self) {
+        let entry = opcode::PollAdd::new(fd_of(&self.bell.fd()), libc::POLLIN as u32).multi(true).build();
+        self.push(entry.user_data(word_of(Key { index: 0, generation: 0 }, Op::AwaitBell)));
     }
 
     fn push(&self, entry: squeue::Entry) {
@@ -222,7 +235,7 @@ impl Ring {
 
     fn complete(&self, completion: Completion) {
         let Some((key, op)) = op_of(completion.word) else { return };
-        if !matches!(op, Op::Cancel | Op::CancelAccept) && completion.is_final() {
+        if !matches!(op, Op::Cancel | Op::CancelAccept | Op::AwaitBell) && completion.is_final() {
             self.operations.set(self.operations.get().saturating_sub(1));
         }
         match op {
@@ -234,6 +247,12 @@ impl Ring {
             Op::AwaitWritable => self.became_writable(key),
             Op::Connect => self.connected(key, completion),
             Op::Cancel => self.cancelled(key, completion),
+            Op::AwaitBell => {
+                if completion.is_final() {
+                    self.listen_for_the_bell();
+                }
+                self.bell.answer();
+            }
         }
     }
 }
@@ -301,7 +320,7 @@ fn word_of(key: Key, op: Op) -> u64 {
 }
 
 fn op_of(word: u64) -> Option<(Key, Op)> {
-    const OPS: [Op; 8] = [
+    const OPS: [Op; 9] = [
         Op::Receive,
         Op::Send,
         Op::AwaitReadable,
@@ -310,6 +329,7 @@ fn op_of(word: u64) -> Option<(Key, Op)> {
         Op::Accept,
         Op::Cancel,
         Op::CancelAccept,
+        Op::AwaitBell,
     ];
     let bits = (word >> 56) as u8;
     let op = OPS.into_iter().find(|op| *op as u8 == bits)?;

@@ -1,7 +1,9 @@
 //! Slots addressed by index and generation, so that a late completion of a closed socket meets nobody.
 
+use crate::net::shelves::Shelves;
+
 pub(super) struct Slab<T> {
-    slots: Vec<Slot<T>>,
+    slots: Shelves<Slot<T>>,
     free: Vec<u32>,
 }
 
@@ -22,7 +24,7 @@ const GENERATIONS: u32 = 1 << 24;
 
 impl<T> Slab<T> {
     pub(super) fn new() -> Slab<T> {
-        Slab { slots: Vec::new(), free: Vec::new() }
+        Slab { slots: Shelves::new(), free: Vec::new() }
     }
 
     pub(super) fn insert(&mut self, value: T) -> Key {
@@ -32,8 +34,8 @@ impl<T> Slab<T> {
             slot.value = Some(value);
             return Key { index, generation: slot.generation };
         }
-        self.slots.push(Slot { generation: 0, value: Some(value) });
-        Key { index: (self.slots.len() - 1) as u32, generation: 0 }
+        let index = self.slots.push(Slot { generation: 0, value: Some(value) });
+        Key { index: index as u32, generation: 0 }
     }
 
     pub(super) fn get(&mut self, key: Key) -> Option<&mut T> {

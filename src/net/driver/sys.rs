@@ -19,6 +19,17 @@ pub(super) fn transmit(fd: &impl AsRawFd, bytes: &[u8]) -> io::Result<Option<usi
     retry(|| send(fd.as_raw_fd(), bytes, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL))
 }
 
+/// Moves bytes between a pipe and a socket, both non-blocking, without copying them. None: would block.
+pub(super) fn splice(from: &impl AsFd, to: &impl AsFd, length: usize) -> io::Result<Option<usize>> {
+    let (from, to) = (from.as_fd().as_raw_fd(), to.as_fd().as_raw_fd());
+    let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
+    retry(|| {
+        // SAFETY: both descriptors are open for the call, and there are no offsets to point to.
+        let count = unsafe { libc::splice(from, std::ptr::null_mut(), to, std::ptr::null_mut(), length, flags) };
+        Errno::result(count).map(|count| count as usize)
+    })
+}
+
 /// The next connection of a listener that is in non-blocking mode, close-on-exec. None: would block.
 /// Connections that died in the queue are skipped.
 pub(super) fn accept(listener: &impl AsFd) -> io::Result<Option<(Socket, SocketAddr)>> {

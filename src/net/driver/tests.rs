@@ -434,3 +434,41 @@ impl Microseconds for nix::sys::time::TimeVal {
         nix::sys::time::TimeValLike::num_microseconds(self)
     }
 }
+
+#[test]
+fn a_wake_from_another_thread_is_no_matter_of_naps() {
+    for kind in [Kind::Epoll, Kind::Ring] {
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            on(
+                kind,
+                if kind == Kind::Ring { || Driver::start(Kind::Ring) } else { || Driver::start(Kind::Epoll) },
+                |_| async {
+                    park::NAP.set(Some(Duration::from_secs(3600)));
+                    for _ in 0..20 {
+                        let is_woken = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+                        let mut caller = None;
+                        poll_fn(|cx| {
+                            if is_woken.load(std::sync::atomic::Ordering::Acquire) {
+                                return Poll::Ready(());
+                            }
+                            let (flag, waker) = (is_woken.clone(), for_another_thread(cx.waker()));
+                            caller.get_or_insert_with(|| {
+                                std::thread::spawn(move || {
+                                    flag.store(true, std::sync::atomic::Ordering::Release);
+                                    waker.wake();
+                                })
+                            });
+                            Poll::Pending
+                        })
+                        .await;
+                        caller.unwrap().join().unwrap();
+                    }
+                    park::NAP.set(None);
+                },
+            );
+            done.send(()).unwrap();
+        });
+        is_done.recv_timeout(SOON).unwrap_or_else(|_| panic!("{kind:?}: the wake did not come"));
+    }
+}

@@ -1,5 +1,6 @@
 //! What a thread owes a task: a future that another thread makes ready.
 
+use crate::net::driver::for_another_thread;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -44,12 +45,6 @@ impl<T> Drop for Promise<T> {
     }
 }
 
-impl<T> Answer<T> {
-    pub fn is_ready(&self) -> bool {
-        !matches!(*self.0.lock().unwrap_or_else(PoisonError::into_inner), Slot::Waiting(_))
-    }
-}
-
 impl<T> Future for Answer<T> {
     type Output = io::Result<T>;
 
@@ -58,7 +53,7 @@ impl<T> Future for Answer<T> {
         match std::mem::replace(&mut *slot, Slot::Taken) {
             Slot::Kept(result) => Poll::Ready(result),
             Slot::Waiting(_) => {
-                *slot = Slot::Waiting(Some(cx.waker().clone()));
+                *slot = Slot::Waiting(Some(for_another_thread(cx.waker())));
                 Poll::Pending
             }
             Slot::Taken => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),

@@ -57,6 +57,14 @@ impl BodyReader {
         }
     }
 
+    /// Bytes of a declared length passed by unseen, at most [`BodyReader::expected`]. Other bodies have to be looked at.
+    pub fn pass(&mut self, bytes: u64) {
+        if let BodyReader::Length { left } = self {
+            debug_assert!(bytes <= *left);
+            *left = left.saturating_sub(bytes);
+        }
+    }
+
     /// Keeps the trailers of a chunked body for [`BodyReader::take_trailers`].
     pub fn keep_trailers(&mut self) {
         if let BodyReader::Chunked(decoder) = self {

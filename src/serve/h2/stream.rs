@@ -4,7 +4,7 @@ use super::limits;
 use super::mux::{Mux, Place};
 use crate::net::clock::Timer;
 use crate::net::pool::{self, Pooled};
-use crate::net::stream::Bytes as Received;
+use crate::net::stream::{Bytes as Received, Stream};
 use crate::proto::http1::{BodyLength, RequestError};
 use crate::proto::http2::request::{Body, Request, write_head};
 use crate::proto::http2::response::{self, Head};
@@ -308,6 +308,10 @@ impl Downstream for Client {
 
     fn timer(&self) -> &Timer {
         &self.timer
+    }
+
+    fn bare(&self) -> Option<&Stream> {
+        None
     }
 
     /// The end of the stream is the end of a body without length.

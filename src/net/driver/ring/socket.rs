@@ -2,13 +2,14 @@
 //! one-shot poll for bulk bodies.
 
 use super::super::arena::{self, Queue};
-use super::super::buffers::Chunk;
+use super::super::buffers::{BUFFER_BYTES, Chunk};
+use super::super::pipe::Pipe;
 use super::super::slab::Key;
 use super::super::sys;
 use super::{Completion, Op, Ring, exchange, fd_of, word_of};
 use crate::net::clock::Timer;
 use io_uring::types::CancelBuilder;
-use io_uring::{cqueue, opcode};
+use io_uring::{cqueue, opcode, squeue};
 use socket2::{SockAddr, SockRef};
 use std::future::poll_fn;
 use std::io;
@@ -37,6 +38,8 @@ pub(super) struct State {
     is_starved: bool,
     /// The last direct receive emptied the socket: wait before the next.
     is_drained: bool,
+    /// More came at once than a multishot receive should take in: the next ones take one buffer each.
+    is_bulk: bool,
     unread: Queue,
     failure: Option<i32>,
     reader: Option<Waker>,
@@ -78,7 +81,7 @@ pub(in super::super) struct Socket {
 }
 
 impl Socket {
-    /// Takes over a descriptor in blocking mode: a non-blocking file makes ring operations fail instead of wait.
+    /// Takes over a descriptor.
     pub(super) fn new(ring: &Rc<Ring>, fd: OwnedFd) -> Socket {
         let raw = fd.as_raw_fd();
         let state = State {
@@ -89,6 +92,7 @@ impl Socket {
             is_finished: false,
             is_starved: false,
             is_drained: false,
+            is_bulk: false,
             unread: Queue::default(),
             failure: None,
             reader: None,
@@ -139,7 +143,8 @@ impl Socket {
             return Poll::Ready(end.map(|()| Chunk::end_of_stream()));
         }
         if !state.has(Op::Receive) {
-            if state.is_starved || ring.arena.is_empty() {
+            let is_worth_a_look = state.is_bulk && !state.is_drained;
+            if state.is_starved || is_worth_a_look || ring.arena.is_empty() {
                 match ring.receive_directly(state) {
                     Ok(Some(chunk)) => return Poll::Ready(Ok(chunk)),
                     Ok(None) => {}
@@ -149,8 +154,7 @@ impl Socket {
             if ring.arena.is_empty() {
                 ring.await_readable(self.key, state);
             } else {
-                let entry = opcode::RecvMulti::new(fd_of(&state.fd), arena::GROUP).build();
-                ring.begin(self.key, state, Op::Receive, entry);
+                ring.arm_receive(self.key, state);
             }
         }
         let old = exchange(&mut state.reader, cx);
@@ -185,6 +189,39 @@ impl Socket {
         } else {
             ring.await_readable(self.key, state);
         }
+        let old = exchange(&mut state.reader, cx);
+        drop(sockets);
+        drop(old);
+        Poll::Pending
+    }
+
+    pub(in super::super) fn is_direct(&self) -> bool {
+        let mut sockets = self.ring.sockets.borrow_mut();
+        sockets.get(self.key).is_some_and(|state| !state.has(Op::Receive) && state.unread.len() == 0)
+    }
+
+    pub(in super::super) fn poll_fill(
+        &self,
+        cx: &Context<'_>,
+        pipe: &mut Pipe,
+        bytes_max: usize,
+    ) -> Poll<io::Result<usize>> {
+        let mut sockets = self.ring.sockets.borrow_mut();
+        let Some(state) = sockets.get(self.key) else { return Poll::Ready(Ok(0)) };
+        if let Some(end) = ended(state) {
+            return Poll::Ready(end.map(|()| 0));
+        }
+        if !state.is_drained {
+            match pipe.fill(&state.fd, bytes_max) {
+                Ok(Some(count)) => {
+                    state.is_finished = count == 0;
+                    return Poll::Ready(Ok(count));
+                }
+                Ok(None) => state.is_drained = true,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        self.ring.await_readable(self.key, state);
         let old = exchange(&mut state.reader, cx);
         drop(sockets);
         drop(old);
@@ -234,10 +271,23 @@ impl Socket {
     }
 
     pub(in super::super) fn poll_send(&self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_written(cx, |fd| sys::transmit(fd, bytes))
+    }
+
+    pub(in super::super) fn poll_drain(&self, cx: &Context<'_>, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
+        self.poll_written(cx, |fd| pipe.drain(fd))
+    }
+
+    /// A direct call that sends, or the wait for room.
+    fn poll_written(
+        &self,
+        cx: &Context<'_>,
+        write: impl FnOnce(&OwnedFd) -> io::Result<Option<usize>>,
+    ) -> Poll<io::Result<usize>> {
         let mut sockets = self.ring.sockets.borrow_mut();
         let Some(state) = sockets.get(self.key) else { return Poll::Ready(Err(busy())) };
         if !state.has(Op::AwaitWritable) {
-            match sys::transmit(&state.fd, bytes) {
+            match write(&state.fd) {
                 Ok(Some(count)) => return Poll::Ready(Ok(count)),
                 Ok(None) => {
                     let events = libc::POLLOUT as u32;
@@ -316,12 +366,26 @@ impl Ring {
         self.submit(key, op, entry);
     }
 
-    /// One receive into a heap buffer; none if there is nothing. For when the provided buffers ran out.
+    /// The next bytes into a provided buffer, when they come. A multishot receive goes on by itself, which is right for
+    /// heads and messages; of a body it would take in half a megabyte before anybody could stop it.
+    fn arm_receive(&self, key: Key, state: &mut State) {
+        let entry = if state.is_bulk {
+            let receive = opcode::Recv::new(fd_of(&state.fd), std::ptr::null_mut(), BUFFER_BYTES as u32);
+            receive.buf_group(arena::GROUP).build().flags(squeue::Flags::BUFFER_SELECT)
+        } else {
+            opcode::RecvMulti::new(fd_of(&state.fd), arena::GROUP).build()
+        };
+        self.begin(key, state, Op::Receive, entry);
+    }
+
+    /// One receive into a heap buffer; none if there is nothing. For when the provided buffers ran out, or bulk passes.
     fn receive_directly(&self, state: &mut State) -> io::Result<Option<Chunk>> {
         state.is_starved = false;
         let mut buffer = self.pool.take();
         let result = sys::receive(&state.fd, &mut buffer);
+        state.is_drained = !matches!(result, Ok(Some(count)) if count == buffer.len());
         if let Ok(Some(count @ 1..)) = result {
+            state.is_bulk &= count == buffer.len();
             return Ok(Some(Chunk::heap(buffer, count, &self.pool)));
         }
         self.pool.give(buffer);
@@ -411,7 +475,12 @@ impl Ring {
             if completion.is_final() {
                 state.is_cancelling = false;
             } else if state.unread.len() >= QUEUE_MAX {
+                state.is_bulk = true;
                 self.cancel_receive(key, state);
+            }
+            if let (true, true, Ok(count)) = (state.is_bulk, completion.is_final(), completion.outcome()) {
+                state.is_bulk = count == BUFFER_BYTES;
+                state.is_drained = !state.is_bulk;
             }
             state.reader.take()
         });
