@@ -4,11 +4,13 @@
 //! failure, [`headers`] what each side gets to read, [`login`] which logins failed, [`ban`] who failed too often,
 //! [`rate`] who is too fast, [`nextcloud`] which paths are special, [`document`] where an office document lives,
 //! [`admission`] how fast WebSockets may come, [`upload`] how slowly bodies may, [`resolve`] which addresses a name has; [`service`] which server a TCP connection goes to.
+//! [`exapp`] is the gateway to ExApps, a room of its own; it takes the networks of `ban` as whom to count.
 
 pub mod admission;
 pub mod balance;
 pub mod ban;
 pub mod document;
+pub mod exapp;
 pub mod headers;
 pub mod health;
 pub mod login;
