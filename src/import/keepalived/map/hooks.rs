@@ -111,8 +111,10 @@ pub(super) fn fifo_scripts(findings: &mut Findings, hooks: &mut [Hook], statemen
     let global = || statements.iter().filter(|s| s.name() == "global_defs").flat_map(Statement::inside);
     for statement in global() {
         let Some(fifo) = statement.name().strip_suffix("_script").filter(|name| FIFOS.contains(name)) else { continue };
-        let lines = global().filter(|other| other.name() == fifo).filter_map(|other| other.argument(0)).map(fifo_line);
-        let Some(hook) = lines.last().and_then(|line| hooks.iter_mut().find(|hook| hook.lines.contains(&line))) else {
+        let mut lines =
+            global().filter(|other| other.name() == fifo).filter_map(|other| other.argument(0)).map(fifo_line);
+        let Some(hook) = lines.next_back().and_then(|line| hooks.iter_mut().find(|hook| hook.lines.contains(&line)))
+        else {
             findings.refused(statement, format!("there is no {fifo} that it could read"));
             continue;
         };
