@@ -3,7 +3,8 @@
 //! ```text
 //! Asking --Prepared--> Releasing (sheltered) --(no address left)--> done: TakenOver
 //!   '--NotPrepared, time over--> Draining --(drained | time over)--> Releasing --'
-//!                                               '--(time over, refused)--> done: NobodyTookOver
+//!                                               |--(refused)--> offered again
+//!                                               '--(time over)--> done: NobodyTookOver
 //! ```
 //!
 //! Asking: the peer is asked to forward what it does not own, so that open connections survive the move and nothing
@@ -31,7 +32,7 @@ pub enum Input {
     Active {
         routers: usize,
     },
-    /// The speaker gave up waiting for a peer.
+    /// The speaker gave up waiting for a peer. It counts in adverts: a short standstill of the machine is enough.
     Refused,
     Tick,
 }
@@ -42,6 +43,8 @@ pub enum Step {
     Drain,
     /// Tell the speaker to advertise priority 0. Sheltered: first keep the addresses for the open connections.
     Release { is_sheltered: bool },
+    /// As Release, but what belongs to the release was done.
+    OfferAgain,
     /// Over; call nothing any more.
     Done(Outcome),
 }
@@ -96,6 +99,7 @@ impl HandOver {
             (Phase::Releasing { since, .. }, Input::Active { routers: 0 }) => {
                 Some(Step::Done(Outcome::TakenOver { after: now.since(since) }))
             }
+            (Phase::Releasing { until, .. }, Input::Refused) if now < until => Some(Step::OfferAgain),
             (Phase::Releasing { .. }, Input::Refused) => Some(Step::Done(Outcome::NobodyTookOver)),
             (Phase::Releasing { until, .. }, Input::Tick) if now >= until => Some(Step::Done(Outcome::NobodyTookOver)),
             (Phase::Asking { .. }, Input::Active { .. } | Input::Tick | Input::Refused | Input::Drained)
@@ -172,6 +176,17 @@ mod tests {
             hand_over.handle(at(0), Input::Drained);
             assert_eq!(hand_over.handle(at(1000), input), Some(Step::Done(Outcome::NobodyTookOver)));
         }
+    }
+
+    #[test]
+    fn an_offer_that_nobody_took_is_made_again_while_there_is_time() {
+        let mut hand_over = HandOver::start(at(0), DRAIN_TIME, ANSWER);
+        hand_over.handle(at(0), Input::Prepared);
+        for ms in [90, 180] {
+            assert_eq!(hand_over.handle(at(ms), Input::Refused), Some(Step::OfferAgain));
+        }
+        let done = Step::Done(Outcome::TakenOver { after: Duration::from_millis(185) });
+        assert_eq!(hand_over.handle(at(185), Input::Active { routers: 0 }), Some(done));
     }
 
     #[test]

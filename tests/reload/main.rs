@@ -12,7 +12,7 @@ mod client;
 #[allow(dead_code)]
 mod node;
 
-use backend::{Backend, Script};
+use backend::Backend;
 use client::Client;
 use node::{Node, Start, eventually};
 use std::path::{Path, PathBuf};
@@ -76,7 +76,7 @@ fn reloads_under_load_fail_no_request_and_close_no_connection() {
             eventually("requests are served", || {
                 served.load(Ordering::Relaxed) > before + 4 || is_over.load(Ordering::Relaxed)
             });
-            backend.begin(Script::default());
+            backend.forget();
         }
         is_over.store(true, Ordering::Relaxed);
     });

@@ -145,6 +145,10 @@ impl Backend {
         Backend { address, shared }
     }
 
+    pub fn forget(&self) {
+        self.shared.state.lock().unwrap().arrivals.clear();
+    }
+
     pub fn play(&self, script: Script) {
         self.shared.state.lock().unwrap().script = script;
     }

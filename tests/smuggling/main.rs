@@ -277,6 +277,7 @@ fn response_case(node: &Node, backend: &Backend, case: &Case, input: &[u8]) -> R
         is_cut || (*outcome == Outcome::Spoiled && case.id == "F00-close")
     };
     let fin = case.outcome.iter().any(ends);
+    backend.forget();
     backend.play(Script { answer: Some(input.to_vec()), fin });
     let mut client = Client::connect(node.port());
     let method = if case.to == "UPGRADE" { "GET" } else { case.to.as_str() };

@@ -133,7 +133,8 @@ impl Machine {
                 | Input::AddressLost
                 | Input::Yield
                 | Input::Contested
-                | Input::Slept { .. },
+                | Input::Slept { .. }
+                | Input::Late { .. },
             ) => Phase::Initialize,
 
             (Phase::Backup(mut backup), Input::LinkUp { source }) => {
@@ -173,6 +174,7 @@ impl Machine {
                 self.push(Action::Report(Event::Stalled { late }));
                 Phase::Backup(backup)
             }
+            (Phase::Backup(backup), Input::Late { by }) => self.doubt_silence(backup, now, by),
             (Phase::Backup(_), Input::Shutdown) => self.leave_backup(Reason::Shutdown),
 
             (Phase::Active(active), Input::LinkUp { source }) => self.move_source(active, now, source),
@@ -194,6 +196,8 @@ impl Machine {
             // We hold them, so they are ours.
             (Phase::Active(active), Input::AddressFound) => Phase::Active(active),
             (Phase::Active(active), Input::Slept { late }) => self.stall(active, now, late),
+            // Judged by our last advert, before anything else.
+            (Phase::Active(active), Input::Late { .. }) => Phase::Active(active),
             (Phase::Active(_), Input::Shutdown) => self.leave_active(now, Reason::Shutdown),
 
             (Phase::Stalled(mut stalled), Input::LinkUp { source }) => {
@@ -229,6 +233,7 @@ impl Machine {
             // The kernel let the lease run out while we slept; only the end of listening may bring the address back.
             (Phase::Stalled(stalled), Input::AddressLost | Input::AddressFound) => Phase::Stalled(stalled),
             (Phase::Stalled(stalled), Input::Slept { late }) => self.stall(stalled.active, now, late),
+            (Phase::Stalled(stalled), Input::Late { .. }) => Phase::Stalled(stalled),
             (Phase::Stalled(_), Input::Shutdown) => self.leave_stalled(Reason::Shutdown),
         };
         self.check();
@@ -532,6 +537,8 @@ pub enum Input<'a> {
     AddressFound,
     /// The machine stood still for longer than `now` shows: CLOCK_MONOTONIC does not count a suspend.
     Slept { late: Duration },
+    /// Our thread ran this much later than it had asked for: what was silent meanwhile may have stood still with us.
+    Late { by: Duration },
     /// Process end: release the address.
     Shutdown,
 }

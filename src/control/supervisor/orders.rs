@@ -194,15 +194,20 @@ impl Supervisor {
                 if is_sheltered && let Err(error) = self.succession.take_shelter(now, &self.settings) {
                     tracing::warn!(target: "lyre::control", %error, "no shelter for open connections: they will be reset");
                 }
-                if let Some(pair) = &self.pair {
-                    pair.hand_over();
-                }
+                self.offer_addresses();
             }
+            Some(Step::OfferAgain) => self.offer_addresses(),
             Some(Step::Done(outcome)) => {
                 if let Some(running) = self.hand_over.take() {
                     self.finish_hand_over(now, running, outcome);
                 }
             }
+        }
+    }
+
+    fn offer_addresses(&self) {
+        if let Some(pair) = &self.pair {
+            pair.hand_over();
         }
     }
 

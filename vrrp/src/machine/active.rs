@@ -417,6 +417,10 @@ impl Machine {
             return Phase::Stalled(stalled);
         }
         let mut active = stalled.active;
+        if let Some(offer) = &mut active.offer {
+            // While we stood still nobody was told of it.
+            offer.since = now;
+        }
         let interval = self.settings.advert_interval.duration();
         self.send(&mut active, now);
         active.next_advert = next_on_grid(active.next_advert, interval, now);

@@ -28,7 +28,7 @@ pub(super) struct Backup {
     preempts: bool,
     /// Set when we woke up late: no take-over before this moment, however long the timer has expired.
     not_before: Time,
-    /// Woke up late in this silence and granted it one more interval already.
+    /// Woke up late in this silence and granted it two more intervals already.
     has_listened: bool,
     /// The timer expired, but the sync group does not consent.
     pub(super) awaits_consent: bool,
@@ -89,6 +89,13 @@ impl Backup {
     pub(super) fn listen_on(&mut self, now: Time) {
         self.not_before = now.plus(self.interval.duration() * 2);
         self.has_listened = true;
+    }
+
+    /// Whether a sleep of this length spoils the silence it ended in. Once in a silence: a node that stutters all the time
+    /// must still be able to replace a dead Active.
+    fn proves_nothing(&self, now: Time, late: Duration) -> bool {
+        let interval = self.interval.duration();
+        late >= interval && now.since(self.heard_at) >= interval && !self.has_listened
     }
 
     fn knows(&self, source: IpAddr) -> bool {
@@ -172,6 +179,15 @@ impl Machine {
         }
     }
 
+    /// We slept, so the silence proves nothing yet (RFC 9568 §2.5).
+    pub(super) fn doubt_silence(&mut self, mut backup: Backup, now: Time, late: Duration) -> Phase {
+        if backup.proves_nothing(now, late) {
+            backup.listen_on(now);
+            self.push(Action::Report(Event::Stalled { late }));
+        }
+        Phase::Backup(backup)
+    }
+
     pub(super) fn tick_backup(&mut self, mut backup: Backup, now: Time) -> Phase {
         let Some(deadline) = self.backup_deadline(&backup).filter(|deadline| *deadline <= now) else {
             return Phase::Backup(backup);
@@ -182,11 +198,8 @@ impl Machine {
             return Phase::Backup(backup);
         }
         let late = now.since(deadline);
-        if late >= backup.interval.duration() && !backup.has_listened {
-            // We slept, so the silence proves nothing yet (RFC 9568 §2.5).
-            backup.listen_on(now);
-            self.push(Action::Report(Event::Stalled { late }));
-            return Phase::Backup(backup);
+        if backup.proves_nothing(now, late) {
+            return self.doubt_silence(backup, now, late);
         }
         if !self.has_consent {
             backup.awaits_consent = true;

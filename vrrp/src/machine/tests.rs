@@ -32,6 +32,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("Initialize", "consent",            "",                                      "Initialize"),
     ("Initialize", "no consent",         "",                                      "Initialize"),
     ("Initialize", "slept",              "",                                      "Initialize"),
+    ("Initialize", "late",               "",                                      "Initialize"),
 
     ("Backup",     "link up",            "",                                      "Backup"),
     ("Backup",     "link down",          "LinkDown",                              "Initialize"),
@@ -58,6 +59,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("Backup",     "consent",            "",                                      "Backup"),
     ("Backup",     "no consent",         "",                                      "Backup"),
     ("Backup",     "slept",              "stalled 500",                           "Backup"),
+    ("Backup",     "late",               "",                                      "Backup"),
 
     ("Active",     "link up",            "",                                      "Active"),
     ("Active",     "link down",          "send 0, withdraw, LinkDown",            "Initialize"),
@@ -84,6 +86,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("Active",     "consent",            "",                                      "Active"),
     ("Active",     "no consent",         "",                                      "Active"),
     ("Active",     "slept",              "stalled 500",                           "Stalled"),
+    ("Active",     "late",               "",                                      "Active"),
 
     ("Stalled",    "link up",            "",                                      "Stalled"),
     ("Stalled",    "link down",          "withdraw, LinkDown",                    "Initialize"),
@@ -110,19 +113,20 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("Stalled",    "consent",            "",                                      "Stalled"),
     ("Stalled",    "no consent",         "",                                      "Stalled"),
     ("Stalled",    "slept",              "stalled 500",                           "Stalled"),
+    ("Stalled",    "late",               "",                                      "Stalled"),
 ];
 
 const STATES: [&str; 4] = ["Initialize", "Backup", "Active", "Stalled"];
 
 #[rustfmt::skip]
-const INPUTS: [&str; 25] = [
+const INPUTS: [&str; 26] = [
     "link up", "link down",
     "higher", "equal, higher IP", "equal, lower IP", "lower", "degraded",
     "release by known", "release by other", "own address",
     "tick early", "tick due",
     "able", "degraded health", "unable",
     "hand over", "resume", "address lost", "address found", "shutdown", "yield", "contested", "consent", "no consent",
-    "slept",
+    "slept", "late",
 ];
 
 #[test]
@@ -632,6 +636,50 @@ fn when_both_nodes_stood_still_together_the_active_speaks_before_the_backup_take
     assert_eq!(backup.tick(), "");
     backup.hear(NEXT, 200);
     assert_eq!(backup.machine.deadline(), Some(backup.now.plus(backup.down())));
+}
+
+#[test]
+fn a_sleep_within_the_silence_counts_as_one_at_its_end() {
+    let mut node = Node::in_state("Backup");
+    node.pass(190);
+    assert_eq!(node.handle(Input::Late { by: Duration::from_millis(100) }), "stalled 100");
+    let listens_until = Some(node.now.plus(INTERVAL.duration() * 2));
+    assert_eq!(node.machine.deadline(), listens_until);
+    node.pass(150);
+    assert_eq!(node.handle(Input::Late { by: Duration::from_millis(100) }), "", "once in a silence");
+    assert_eq!(node.machine.deadline(), listens_until);
+}
+
+#[test]
+fn a_sleep_that_cannot_have_hidden_an_advert_delays_nothing() {
+    let mut node = Node::in_state("Backup");
+    let down = node.machine.deadline();
+    node.pass(190);
+    assert_eq!(node.handle(Input::Late { by: Duration::from_millis(99) }), "");
+    assert_eq!(node.machine.deadline(), down);
+    node.hear(NEXT, 201);
+    node.pass(99);
+    let down = node.machine.deadline();
+    assert_eq!(node.handle(Input::Late { by: Duration::from_millis(150) }), "");
+    assert_eq!(node.machine.deadline(), down);
+}
+
+#[test]
+fn an_offer_that_a_standstill_hid_is_made_for_its_whole_time_afterwards() {
+    let mut node = Node::in_state("Active");
+    node.give("hand over");
+    let window = node.down() * 3;
+    node.now = node.now.plus(window);
+    assert!(node.tick().starts_with("stalled"));
+    node.sleep();
+    assert_eq!(node.tick(), "send 0, install");
+    let told = node.now;
+    let mut refused = None;
+    while refused.is_none() {
+        node.sleep();
+        refused = node.tick().contains("refused").then_some(node.now);
+    }
+    assert_eq!(refused, Some(told.plus(window)));
 }
 
 #[test]
@@ -1239,6 +1287,7 @@ impl Node {
             "consent" => self.handle(Input::Consent(true)),
             "no consent" => self.handle(Input::Consent(false)),
             "slept" => self.handle(Input::Slept { late: Duration::from_millis(500) }),
+            "late" => self.handle(Input::Late { by: INTERVAL.duration() }),
             other => panic!("no input {other}"),
         }
     }

@@ -68,6 +68,8 @@ pub(super) struct Rounds {
     turn: usize,
     /// For how long the machine has been suspended since it started.
     suspended: Duration,
+    /// How long after its time the last wait ended.
+    late: Duration,
 }
 
 /// How far the end has come.
@@ -109,6 +111,7 @@ impl Rounds {
             leaving: Leaving::No,
             turn: 0,
             suspended: suspended().unwrap_or_default(),
+            late: Duration::ZERO,
         }
     }
 
@@ -164,8 +167,12 @@ impl Rounds {
         let owners_from = self.descriptors.len();
         let is_heeded = |descriptor: &&RawFd| !self.muted.contains(*descriptor);
         self.descriptors.extend(self.watched.iter().filter(is_heeded).copied().map(readable));
-        let deadline = self.deadline();
-        if wait(&mut self.descriptors, Some(deadline)).is_err() {
+        let begun = now();
+        let looks = self.stations.iter().filter_map(|station| station.look_by(begun));
+        let deadline = looks.fold(self.deadline(), Time::min);
+        let result = wait(&mut self.descriptors, Some(deadline));
+        self.late = now().since(deadline.max(begun));
+        if result.is_err() {
             // Only a descriptor table that somebody else broke gets here; go on by the clock, but never spin.
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -188,6 +195,7 @@ impl Rounds {
         self.notice_suspend();
         for station in &mut self.stations {
             station.hear(now, &mut self.buffer);
+            station.wake_late(now(), self.late);
         }
     }
 

@@ -395,6 +395,20 @@ impl<L: Link> Station<L> {
         self.input(now, Input::Slept { late });
     }
 
+    /// By when this thread has to have run, if only to know that it did: a Backup's deadline is three intervals off, and
+    /// one that stood still in between together with the Active would not notice.
+    pub(super) fn look_by(&self, now: Time) -> Option<Time> {
+        let interval = self.router.settings.advert_interval.duration();
+        (self.machine.state() == State::Backup).then(|| now.plus(interval))
+    }
+
+    /// This thread ran so much later than it should have. All queued adverts must have been heard.
+    pub(super) fn wake_late(&mut self, now: Time, by: Duration) {
+        if by >= self.router.settings.advert_interval.duration() {
+            self.input(now, Input::Late { by });
+        }
+    }
+
     /// Conditions that nothing tells of, and the end of those that were told.
     fn watch(&mut self, now: Time) {
         if self.machine.is_damped(now) {
