@@ -70,7 +70,7 @@ fn check(bytes: &[u8], consumed: usize) {
     assert!(!head.is_websocket_upgrade() || head.body().is_empty());
 
     let mut out = Vec::new();
-    emit::request_line(&mut out, head.method_bytes(), head.target());
+    emit::request_line(&mut out, head.method_bytes(), head.target(), b"");
     emit::field(&mut out, b"Host", head.host().unwrap_or(b"x"));
     let is_ours = |name: &[u8]| {
         ["host", "content-length", "transfer-encoding"].iter().any(|n| name.eq_ignore_ascii_case(n.as_bytes()))

@@ -1,18 +1,21 @@
 //! Hooks: what is told to the operator's programs when a virtual router changes, in keepalived's words.
 //!
 //! [`state`] (pure: from what the speaker reports to keepalived's states), [`runner`] (scripts one after the other, on a
-//! thread of their own), [`fifo`]. The main thread only hands lines and scripts over; it never waits for either.
+//! thread of their own), [`fifo`], [`reader`] (who reads a FIFO for the operator, on a thread of its own), [`outlet`] (the
+//! two together). The main thread only hands lines and scripts over; it never waits for either.
 
 pub mod fifo;
+pub mod outlet;
+pub mod reader;
 pub mod runner;
 pub mod state;
 
 use crate::config::settings::Settings;
-use crate::config::settings::track::{About, Command, Hook};
+use crate::config::settings::track::{About, Command, Hook, Removal};
 use crate::control::ha::{Happened, What};
-use fifo::Fifo;
 use lyre_vrrp::machine::{Event, State};
 use lyre_vrrp::params::{Priority, Time};
+use outlet::Outlets;
 use runner::{Job, Runner, Tally};
 use state::{Announced, Router, Told};
 use std::collections::BTreeMap;
@@ -25,7 +28,7 @@ const END_TIME: Duration = Duration::from_secs(5);
 
 pub struct Hooks {
     hooks: Vec<Hook>,
-    fifos: Vec<Option<Fifo>>,
+    outlets: Outlets,
     /// In the settings' order.
     routers: Vec<Router>,
     runner: Runner,
@@ -40,7 +43,7 @@ impl Hooks {
     pub fn start(settings: &Settings) -> std::io::Result<Hooks> {
         let mut hooks = Hooks {
             hooks: Vec::new(),
-            fifos: Vec::new(),
+            outlets: Outlets::default(),
             routers: Vec::new(),
             runner: Runner::start()?,
             contested: BTreeMap::new(),
@@ -56,14 +59,14 @@ impl Hooks {
         let is_gone = |router: &Router| !settings.routers.iter().any(|stays| stays.name == router.router);
         let gone = (0..self.routers.len()).filter(|at| self.routers.get(*at).is_some_and(is_gone));
         for index in gone.collect::<Vec<_>>() {
-            let told = self.routers.get_mut(index).and_then(Router::stop);
+            let told = self.routers.get_mut(index).and_then(Router::delete);
             self.tell_with_group(index, told);
         }
         let before = std::mem::take(&mut self.routers);
         self.routers = state::routers(settings, before);
         self.groups.retain(|group, _| self.routers.iter().any(|router| router.group.as_ref() == Some(group)));
         self.hooks.clone_from(&settings.hooks);
-        self.fifos = self.hooks.iter().map(|hook| hook.fifo.as_deref().map(Fifo::open)).collect();
+        self.outlets.reload(&self.hooks, &self.runner);
     }
 
     /// Tells what follows from what the speaker reported.
@@ -95,12 +98,12 @@ impl Hooks {
             let told = self.routers.get_mut(index).and_then(Router::stop);
             self.tell_with_group(index, told);
         }
+        self.outlets.close();
         self.runner.end(END_TIME);
     }
 
     pub fn tally(&self) -> Tally {
-        let lost = self.fifos.iter().flatten().map(Fifo::lost).sum();
-        Tally { lost_lines: lost, ..self.runner.tally() }
+        Tally { lost_lines: self.outlets.lost_lines(), ..self.runner.tally() }
     }
 
     fn contest(&mut self, now: Time, index: usize) {
@@ -141,16 +144,17 @@ impl Hooks {
         if self.groups.insert(group.to_owned(), state) != Some(state) {
             let is_meant =
                 |hook: &Hook| matches!(&hook.about, About::Groups(groups) if groups.iter().any(|g| g == group));
-            self.run(state, &state::group_words(group, state), is_meant);
-            self.write(&state::group_words(group, state), |hook| hook.about == About::All || is_meant(hook));
+            let words = |state| state::group_words(group, state);
+            self.run(state, words, is_meant);
+            self.write(state, words, |hook| hook.about == About::All || is_meant(hook));
         }
     }
 
     fn tell(&mut self, index: usize, told: Told) {
-        let Some(router) = self.routers.get(index) else { return };
-        let (words, router) = (router.words(told), router.router.clone());
-        self.run(told.state, &words, |hook| is_about(hook, &router));
-        self.write(&words, |hook| is_about(hook, &router));
+        let Some(router) = self.routers.get(index).cloned() else { return };
+        let words = |state| router.words(Told { state, ..told });
+        self.run(told.state, words, |hook| is_about(hook, &router.router));
+        self.write(told.state, words, |hook| is_about(hook, &router.router));
     }
 
     fn tell_priority(&mut self, index: usize) {
@@ -158,13 +162,19 @@ impl Hooks {
         else {
             return;
         };
-        self.write(&words, |hook| hook.has_priority_changes && is_about(hook, &router));
+        for (hook, outlet) in self.outlets.of(&self.hooks) {
+            if hook.has_priority_changes && is_about(hook, &router) {
+                outlet.write(&words);
+            }
+        }
     }
 
     /// The script of the state first, then the general one, and the FIFO after both: keepalived's order.
-    fn run(&self, state: Announced, words: &[String; 4], is_meant: impl Fn(&Hook) -> bool) {
-        let [_, name, ..] = words;
+    fn run(&self, state: Announced, words: impl Fn(Announced) -> [String; 4], is_meant: impl Fn(&Hook) -> bool) {
         for hook in self.hooks.iter().filter(|hook| is_meant(hook)) {
+            let state = as_heard(hook, state);
+            let words = words(state);
+            let [_, name, ..] = &words;
             if let Some(command) = script_for(hook, state) {
                 self.runner.run(Job::new(hook, command, Vec::new(), name));
             }
@@ -174,12 +184,18 @@ impl Hooks {
         }
     }
 
-    fn write(&mut self, [kind, name, word, priority]: &[String; 4], is_meant: impl Fn(&Hook) -> bool) {
-        for (hook, fifo) in self.hooks.iter().zip(&mut self.fifos) {
-            if let Some(fifo) = fifo.as_mut().filter(|_| is_meant(hook)) {
-                fifo.write(&format!("{kind} \"{name}\" {word} {priority}\n"));
-            }
+    fn write(&mut self, state: Announced, words: impl Fn(Announced) -> [String; 4], is_meant: impl Fn(&Hook) -> bool) {
+        for (hook, outlet) in self.outlets.of(&self.hooks).filter(|(hook, _)| is_meant(hook)) {
+            outlet.write(&words(as_heard(hook, state)));
         }
+    }
+}
+
+/// Who did not ask for the difference hears of a router that was removed as of one that stopped.
+fn as_heard(hook: &Hook, state: Announced) -> Announced {
+    match (state, &hook.removal) {
+        (Announced::Deleted, Removal::Stop) => Announced::Stop,
+        _ => state,
     }
 }
 
@@ -197,6 +213,10 @@ fn script_for(hook: &Hook, state: Announced) -> Option<&Command> {
         Announced::Backup => hook.backup.as_ref(),
         Announced::Fault => hook.fault.as_ref(),
         Announced::Stop => hook.stop.as_ref(),
+        Announced::Deleted => match &hook.removal {
+            Removal::Deleted(command) => command.as_ref(),
+            Removal::Stop => None,
+        },
         Announced::Contested => hook.contested.as_ref(),
     }
 }

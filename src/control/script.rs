@@ -73,9 +73,22 @@ impl Script {
         Some(exit)
     }
 
+    /// Asks the whole group to end.
+    pub fn terminate(&self) {
+        let _ = killpg(self.process.pid(), Signal::SIGTERM);
+    }
+
     /// Ends the whole group. The number stays ours: while any member lives, nobody else gets it.
     pub fn kill(&self) {
         let _ = killpg(self.process.pid(), Signal::SIGKILL);
+    }
+}
+
+/// Whom it would run as, where that is somebody else.
+pub fn identity(user: Option<&str>) -> Option<(u32, u32)> {
+    match rights(user) {
+        Ok(Rights::None(Identity::Switch { uid, gid })) => Some((uid, gid)),
+        Ok(Rights::None(Identity::Keep) | Rights::Root) | Err(_) => None,
     }
 }
 

@@ -228,6 +228,98 @@ fn a_sync_group_is_told_of_as_keepalived_tells_of_it() {
     });
 }
 
+/// Reads the FIFO that its last argument names, to the end of it. keepalived asks it to end before the last lines.
+fn reader(folder: &Folder) -> String {
+    let told = folder.path("reader.told");
+    folder.script(
+        "reader",
+        &format!("trap '' TERM\necho \"args $# $1\" >> {told}\nwhile read -r line; do echo \"$line\" >> {told}; done < \"$2\""),
+    )
+}
+
+/// What the reader was told of each router, and with which arguments it was started.
+fn read_of_each(folder: &Folder) -> [Vec<String>; 3] {
+    let all = lines(Path::new(&folder.path("reader.told")));
+    let with = |word: &str| all.iter().filter(|line| line.contains(word)).cloned().collect::<Vec<_>>();
+    let mut starts = with("args ");
+    starts.dedup();
+    [starts, with("\"vip1\""), with("\"second\"")]
+}
+
+/// Two routers run; a reload removes the second, then the program ends.
+fn removal(folder: &Folder, reload: impl FnOnce(), stop: impl FnOnce()) -> [Vec<String>; 3] {
+    let says = |what: &str| until(what, || folder.read("reader.told").contains(what));
+    says("\"vip1\" MASTER");
+    says("\"second\" MASTER");
+    reload();
+    says("\"second\" DELETED");
+    until("the script for it has run", || folder.read("gone.told") == "0 \n");
+    stop();
+    says("\"vip1\" STOP");
+    read_of_each(folder)
+}
+
+fn removal_by_keepalived(place: &Namespace) -> [Vec<String>; 3] {
+    let folder = Folder::new();
+    scripts(&folder);
+    folder.script("gone", &format!("echo \"$# $*\" >> {}", folder.path("gone.told")));
+    let instance = |name: &str, vrid: u8, more: &str| {
+        format!(
+            "vrrp_instance {name} {{\n state BACKUP\n interface eth0\n virtual_router_id {vrid}\n priority 200\n\
+             advert_int 0.1\n virtual_ipaddress {{\n 10.88.0.{}/24\n }}\n notify {}\n {more}\n}}\n",
+            vrid + 49,
+            folder.path("any"),
+        )
+    };
+    let global = format!(
+        "global_defs {{\n vrrp_version 3\n script_user root\n vrrp_notify_fifo {}\n vrrp_notify_fifo_script \"{} word\"\n}}\n",
+        folder.path("events"),
+        reader(&folder),
+    );
+    let first = instance("vip1", 51, "");
+    let second = instance("second", 52, &format!("notify_deleted {}", folder.path("gone")));
+    let mut keepalived = keepalived(place, &folder, &format!("{global}{first}{second}"));
+    let reload = || {
+        folder.write("conf", &format!("{global}{first}"));
+        keepalived.signal(Signal::SIGHUP);
+    };
+    let told = removal(&folder, reload, || keepalived.signal(Signal::SIGTERM));
+    keepalived.ends();
+    told
+}
+
+fn removal_by_lyre(place: &Namespace) -> [Vec<String>; 3] {
+    let folder = Folder::new();
+    folder.script("gone", &format!("echo \"$# $*\" >> {}", folder.path("gone.told")));
+    reader(&folder);
+    let second = "[[vip]]\nname = \"second\"\naddresses = [\"10.88.0.101/24\"]\ninterface = \"eth0\"\nvrid = 52\npriority = 200\n";
+    let notify = "[[notify]]\nfifo = \"events\"\nfifo_script = [\"./reader\", \"word\"]\ndeleted = \"./gone\"\n";
+    let mut node = Node::start(place, folder, 200, &format!("{second}{notify}"));
+    let before = node.status().hooks.runs;
+    let told = removal(&node.folder, || node.reload(200, notify), || node.program.signal(Signal::SIGTERM));
+    assert_eq!(before, 1, "the reader is the first program that is run");
+    node.program.ends();
+    told
+}
+
+#[test]
+fn a_fifo_script_reads_what_keepalived_s_reads_of_a_router_that_is_removed_too() {
+    let test = "a_fifo_script_reads_what_keepalived_s_reads_of_a_router_that_is_removed_too";
+    if Command::new("keepalived").arg("--version").output().is_err() {
+        println!("SKIPPED: {test}: keepalived is not installed");
+        return;
+    }
+    on_a_segment(test, |segment| {
+        let place = segment.place(11);
+        let keepaliveds = removal_by_keepalived(&place);
+        assert_eq!(keepaliveds[0], ["args 2 word"]);
+        assert_eq!(keepaliveds[2].last().map(String::as_str), Some("INSTANCE \"second\" DELETED 200"));
+        drop(place);
+        let place = segment.place(13);
+        assert_eq!(removal_by_lyre(&place), keepaliveds);
+    });
+}
+
 #[test]
 fn a_fifo_is_made_for_its_owner_alone_and_nobody_waits_for_a_reader() {
     on_a_segment("a_fifo_is_made_for_its_owner_alone_and_nobody_waits_for_a_reader", |segment| {

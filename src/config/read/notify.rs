@@ -2,9 +2,9 @@
 
 use super::track::{absolute, command};
 use super::{Context, vips, worker};
-use crate::config::file::Section;
+use crate::config::file::{Item, Section};
 use crate::config::settings::VirtualRouter;
-use crate::config::settings::track::{About, Command, Hook};
+use crate::config::settings::track::{About, Command, Hook, Removal};
 use std::time::Duration;
 
 const HOOKS_MAX: usize = 64;
@@ -22,9 +22,10 @@ fn hook(c: &mut Context, mut section: Section, routers: &[VirtualRouter]) -> Hoo
     let mut script = |c: &mut Context, key: &'static str| -> Option<Command> {
         section.optional(key).and_then(|item| command(c, &item))
     };
-    let [any, active, backup, fault, stop, contested] =
-        ["any", "active", "backup", "fault", "stop", "contested"].map(|key| script(c, key));
+    let [any, active, backup, fault, stop, contested, fifo_script] =
+        ["any", "active", "backup", "fault", "stop", "contested", "fifo_script"].map(|key| script(c, key));
     let fifo = section.optional("fifo").and_then(|item| item.text(&mut c.f)).map(|path| absolute(c, path));
+    let removal = section.optional("deleted").map_or(Removal::Stop, |item| removal(c, &item, &about));
     let has_priority_changes =
         section.optional("priority_changes").and_then(|item| item.flag(&mut c.f)).unwrap_or_default();
     let user = section.optional("user").and_then(|item| worker::user(c, &item));
@@ -33,13 +34,47 @@ fn hook(c: &mut Context, mut section: Section, routers: &[VirtualRouter]) -> Hoo
     let place = section.place.clone();
     section.finish(&mut c.f);
     let scripts = [&any, &active, &backup, &fault, &stop, &contested];
-    if scripts.iter().all(|script| script.is_none()) && fifo.is_none() && !c.f.has_errors() {
+    let has_script = scripts.iter().any(|script| script.is_some()) || matches!(removal, Removal::Deleted(Some(_)));
+    if !has_script && fifo.is_none() && !c.f.has_errors() {
         c.f.error(&place, "nobody is told", "Add any = \"/path/of/a/script\", or fifo.");
+    }
+    if fifo_script.is_some() && fifo.is_none() && !c.f.has_errors() {
+        c.f.error(&place, "fifo_script has nothing to read", "Add fifo = \"/run/lyre/events\".");
     }
     if has_priority_changes && fifo.is_none() && !c.f.has_errors() {
         c.f.error(&place, "priority_changes are told to a FIFO only", "Add fifo, or remove the line.");
     }
-    Hook { about, any, active, backup, fault, stop, contested, fifo, has_priority_changes, user, timeout }
+    Hook {
+        about,
+        any,
+        active,
+        backup,
+        fault,
+        stop,
+        contested,
+        fifo,
+        fifo_script,
+        removal,
+        has_priority_changes,
+        user,
+        timeout,
+    }
+}
+
+/// True, or a script; a group has no word for it.
+fn removal(c: &mut Context, item: &Item, about: &About) -> Removal {
+    if matches!(about, About::Groups(_)) {
+        item.error(
+            &mut c.f,
+            "a sync group that is removed stops",
+            "Remove it, or write it into a [[notify]] of routers.",
+        );
+    }
+    match item.is_flag() {
+        true if item.flag(&mut c.f) == Some(true) => Removal::Deleted(None),
+        true => Removal::Stop,
+        false => Removal::Deleted(command(c, item)),
+    }
 }
 
 fn about(c: &mut Context, section: &mut Section, routers: &[VirtualRouter]) -> About {

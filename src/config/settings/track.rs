@@ -128,6 +128,9 @@ pub struct Hook {
     pub stop: Option<Command>,
     pub contested: Option<Command>,
     pub fifo: Option<PathBuf>,
+    /// Reads the FIFO for as long as this process runs; gets its path as last argument.
+    pub fifo_script: Option<Command>,
+    pub removal: Removal,
     /// The FIFO gets a line for each change of a priority, too.
     pub has_priority_changes: bool,
     pub user: Option<String>,
@@ -142,6 +145,15 @@ pub enum About {
     All,
     Routers(Vec<String>),
     Groups(Vec<String>),
+}
+
+/// What a router that a reload removes is told of as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removal {
+    /// As at the end.
+    Stop,
+    /// As `DELETED`, after this script.
+    Deleted(Option<Command>),
 }
 
 impl TrackerKind {

@@ -45,11 +45,17 @@ pub struct Runner {
     ended: Receiver<()>,
 }
 
+/// Of scripts and of the readers of FIFOs, together.
+#[derive(Default)]
+pub struct Counters {
+    pub runs: AtomicU64,
+    pub failures: AtomicU64,
+    dropped: AtomicU64,
+}
+
 #[derive(Default)]
 struct Shared {
-    runs: AtomicU64,
-    failures: AtomicU64,
-    dropped: AtomicU64,
+    counters: Arc<Counters>,
     is_over: AtomicBool,
 }
 
@@ -77,15 +83,19 @@ impl Runner {
     /// Never waits.
     pub fn run(&self, job: Job) {
         if let Some(Err(TrySendError::Full(job))) = self.queue.as_ref().map(|queue| queue.try_send(Box::new(job))) {
-            self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+            self.shared.counters.dropped.fetch_add(1, Ordering::Relaxed);
             tracing::error!(target: "lyre::hooks", router = %job.about, "too many scripts are waiting: one is not run");
         }
     }
 
     pub fn tally(&self) -> Tally {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Shared { runs, failures, dropped, .. } = &*self.shared;
+        let Counters { runs, failures, dropped } = &*self.shared.counters;
         Tally { runs: read(runs), failures: read(failures), dropped: read(dropped), lost_lines: 0 }
+    }
+
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.shared.counters)
     }
 
     /// Lets what waits run for up to `time`, then ends what still runs.
@@ -106,7 +116,7 @@ impl Drop for Runner {
 }
 
 fn run(job: &Job, shared: &Shared) {
-    shared.runs.fetch_add(1, Ordering::Relaxed);
+    shared.counters.runs.fetch_add(1, Ordering::Relaxed);
     let program = job.command.program.display();
     let failure = match Script::start(&job.command, &job.more, job.user.as_deref()) {
         Err(error) => error.to_string(),
@@ -116,7 +126,7 @@ fn run(job: &Job, shared: &Shared) {
             None => format!("did not end within {:?} and was killed", job.timeout),
         },
     };
-    shared.failures.fetch_add(1, Ordering::Relaxed);
+    shared.counters.failures.fetch_add(1, Ordering::Relaxed);
     tracing::warn!(target: "lyre::hooks", router = %job.about, %program, "{failure}");
 }
 

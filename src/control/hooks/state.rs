@@ -5,7 +5,7 @@
 //! | Active | yes or no | MASTER: it holds the addresses, whatever it would rather do |
 //! | Backup | yes | BACKUP |
 //! | Backup | no | FAULT |
-//! | Initialize | | FAULT; at the end STOP |
+//! | Initialize | | FAULT; at the end STOP; removed by a reload DELETED |
 //!
 //! A fault of one member of a sync group is one of all: a Backup whose group has one tells FAULT, too.
 
@@ -20,6 +20,8 @@ pub enum Announced {
     Backup,
     Fault,
     Stop,
+    /// A reload removed it; who does not ask for this hears of a stop.
+    Deleted,
     /// Another router is Active beside us, and loses.
     Contested,
 }
@@ -97,6 +99,11 @@ impl Router {
         self.tell(Announced::Stop)
     }
 
+    /// It is not there after a reload.
+    pub fn delete(&mut self) -> Option<Told> {
+        self.tell(Announced::Deleted)
+    }
+
     /// As it would be without a fault, which is what keepalived gives to scripts.
     pub fn priority(&self) -> u8 {
         moved(self.base, self.ability.weight)
@@ -107,7 +114,7 @@ impl Router {
         let word = match self.told {
             Some(Announced::Master) => "MASTER_PRIORITY",
             Some(Announced::Backup) => "BACKUP_PRIORITY",
-            Some(Announced::Fault | Announced::Stop | Announced::Contested) | None => return None,
+            Some(Announced::Fault | Announced::Stop | Announced::Deleted | Announced::Contested) | None => return None,
         };
         Some([INSTANCE.to_owned(), self.name.clone(), word.to_owned(), self.priority().to_string()])
     }
@@ -155,6 +162,7 @@ fn word(state: Announced) -> &'static str {
         Announced::Backup => "BACKUP",
         Announced::Fault => "FAULT",
         Announced::Stop => "STOP",
+        Announced::Deleted => "DELETED",
         Announced::Contested => "MASTER_RX_LOWER_PRI",
     }
 }
@@ -166,7 +174,8 @@ pub fn spread_fault(routers: &mut [Router], group: &str) -> Vec<(usize, Told)> {
     let mut news = Vec::new();
     for (index, router) in routers.iter_mut().enumerate().filter(|(_, router)| is_member(router)) {
         router.has_faulty_group = is_faulty;
-        if router.has_started && router.told != Some(Announced::Stop) {
+        let is_over = matches!(router.told, Some(Announced::Stop | Announced::Deleted));
+        if router.has_started && !is_over {
             news.extend(router.news().map(|told| (index, told)));
         }
     }
@@ -176,7 +185,8 @@ pub fn spread_fault(routers: &mut [Router], group: &str) -> Vec<(usize, Told)> {
 /// Of what was last told of each member: one in fault is a fault of all, and the group is Master or has stopped when
 /// all have. `None` on the way: while a member has told nothing, and while only some are Master or have stopped.
 pub fn of_group(members: impl Iterator<Item = Option<Announced>>) -> Option<Announced> {
-    let members: Vec<Announced> = members.collect::<Option<_>>()?;
+    let over = |state| if state == Announced::Deleted { Announced::Stop } else { state };
+    let members: Vec<Announced> = members.map(|member| member.map(over)).collect::<Option<_>>()?;
     let all = |state| members.iter().all(|member| *member == state);
     match () {
         () if members.is_empty() => None,
@@ -262,7 +272,7 @@ mod tests {
 
     #[test]
     fn a_group_is_what_its_members_are_together() {
-        use Announced::{Backup, Fault, Master, Stop};
+        use Announced::{Backup, Deleted, Fault, Master, Stop};
         #[rustfmt::skip]
         let rows = [
             ([Some(Backup), None],         None),
@@ -274,6 +284,8 @@ mod tests {
             ([Some(Stop),   Some(Backup)], None),
             ([Some(Stop),   Some(Fault)],  None),
             ([Some(Stop),   Some(Stop)],   Some(Stop)),
+            ([Some(Stop),   Some(Deleted)], Some(Stop)),
+            ([Some(Backup), Some(Deleted)], None),
         ];
         for (members, group) in rows {
             assert_eq!(of_group(members.into_iter()), group, "{members:?}");

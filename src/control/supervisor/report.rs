@@ -243,7 +243,7 @@ impl Supervisor {
             }
         }
         let hooks = self.hook_status();
-        text.single("lyre_hook_runs_total", "counter", "Scripts started for events.", hooks.runs);
+        text.single("lyre_hook_runs_total", "counter", "Scripts and readers of FIFOs started.", hooks.runs);
         text.single("lyre_hook_failures_total", "counter", "Of these: failed, or too slow.", hooks.failures);
         text.single("lyre_hook_dropped_total", "counter", "Not run, because too many waited.", hooks.dropped);
         text.single("lyre_hook_lost_lines_total", "counter", "Lines of FIFOs that nobody read.", hooks.lost_lines);

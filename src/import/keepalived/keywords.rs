@@ -296,14 +296,16 @@ const INSTANCE: &[Row] = &[
     (&["skip_check_adv_addr"], Ignored("a differing address list is reported, and never stops the pair")),
     (&["strict_mode"], Ignored("Lyre follows RFC 9568")),
     (&["promote_secondaries"], Ignored("Lyre adds and removes each of its addresses by itself")),
-    (&["notify_deleted"], Refused(HOOKS)),
     (&["smtp_alert"], Ignored(MAIL)),
     (&["lvs_sync_daemon_interface", "lvs_sync_daemon_inteface"], Refused(LVS)),
 ];
 
 const GROUP: &[Row] = &[
     (&["track_bfd"], Refused(TRACKER)),
-    (&["notify_deleted"], Refused(HOOKS)),
+    (
+        &["notify_deleted"],
+        Ignored("keepalived tells nothing of a sync group that is removed; write it into the instances"),
+    ),
     (&["smtp_alert"], Ignored(MAIL)),
     (&["global_tracking", "sync_group_tracking_weight"], Ignored("weights of members count, and members must agree")),
 ];

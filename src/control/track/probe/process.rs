@@ -1,5 +1,7 @@
 //! Whether enough processes of a name run. Those found are watched by pidfd, so that an end is seen at once; new ones
-//! are found by reading /proc.
+//! are found by reading /proc, every interval and when the kernel says that one began ([`starts`]).
+
+mod starts;
 
 use super::{Finding, Pace, Probe};
 use crate::config::settings::track::ProcessMatch;
@@ -7,6 +9,7 @@ use crate::control::spawn::open_pidfd;
 use lyre_vrrp::params::Time;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
+use starts::Starts;
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -21,11 +24,13 @@ pub struct Process {
     min: u32,
     pace: Pace,
     watched: Vec<(Pid, OwnedFd)>,
+    /// Where the kernel tells us.
+    starts: Option<Starts>,
 }
 
 impl Process {
     pub fn new(which: ProcessMatch, min: u32, pace: Pace) -> Process {
-        Process { which, min, pace, watched: Vec::new() }
+        Process { which, min, pace, watched: Vec::new(), starts: Starts::open().ok() }
     }
 
     fn look(&mut self) -> Option<Finding> {
@@ -47,6 +52,11 @@ impl Process {
         Finding::of(enough, format!("{} of at least {} run", found.len(), self.min))
     }
 
+    fn has_new_one(&self) -> bool {
+        let is_new = |pid| !self.watched.iter().any(|(watched, _)| *watched == pid) && is_meant(&self.which, pid);
+        self.starts.as_ref().is_some_and(|starts| starts.any(is_new))
+    }
+
     /// Forgets those that ended.
     fn has_lost_one(&mut self) -> bool {
         let before = self.watched.len();
@@ -61,6 +71,7 @@ impl Process {
 impl Probe for Process {
     fn interests<'a>(&'a self, into: &mut Vec<PollFd<'a>>) {
         into.extend(self.watched.iter().map(|(_, pidfd)| PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)));
+        into.extend(self.starts.iter().map(|starts| PollFd::new(starts.as_fd(), PollFlags::POLLIN)));
     }
 
     fn deadline(&self) -> Option<Time> {
@@ -68,9 +79,9 @@ impl Probe for Process {
     }
 
     fn advance(&mut self, now: Time) -> Option<Finding> {
-        let has_lost = self.has_lost_one();
+        let has_changed = self.has_lost_one() | self.has_new_one();
         let is_due = self.pace.is_due(now);
-        if has_lost || is_due { self.look() } else { None }
+        if has_changed || is_due { self.look() } else { None }
     }
 }
 
@@ -141,5 +152,37 @@ mod tests {
         assert!(is_alive("7 (a) b) S 1 7"));
         assert!(!is_alive("7 (a) b) Z 1 7"));
         assert!(!is_alive(""));
+    }
+
+    #[test]
+    fn a_start_and_an_end_are_seen_between_two_looks_where_the_kernel_tells() {
+        use std::os::unix::process::CommandExt;
+        use std::time::Duration;
+        let test = "a_start_and_an_end_are_seen_between_two_looks_where_the_kernel_tells";
+        if let Err(error) = Starts::open() {
+            println!("SKIPPED: {test}: no proc connector here: {error}");
+            return;
+        }
+        let line: Vec<String> = vec![format!("lyre-sleeps-{}", std::process::id()), "1000".to_owned()];
+        let hour = Pace::new(Time(0), Duration::from_secs(3600));
+        let mut probe = Process::new(ProcessMatch::CommandLine(line.clone()), 1, hour);
+        assert_eq!(probe.advance(Time(0)), Finding::bad("0 of at least 1 run"));
+        // Time stands still, so no look is ever due again. One can still come early, when the kernel lost events.
+        let mut becomes = |wanted: Option<Finding>| {
+            let started = std::time::Instant::now();
+            let mut last = None;
+            while last != wanted {
+                assert!(started.elapsed() < Duration::from_secs(60), "{last:?} instead of {wanted:?}");
+                let mut interests = Vec::new();
+                probe.interests(&mut interests);
+                poll(&mut interests, 1_000_u16).unwrap();
+                last = probe.advance(Time(1)).or(last);
+            }
+        };
+        let mut child = std::process::Command::new("/bin/sleep").arg0(&line[0]).arg(&line[1]).spawn().unwrap();
+        becomes(Finding::good("1 of at least 1 run"));
+        child.kill().unwrap();
+        becomes(Finding::bad("0 of at least 1 run"));
+        child.wait().unwrap();
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn read(
         for statement in block.inside().iter().filter(|statement| statement.name() != "group") {
             let is_read = statement.name() == "notify_priority_changes" // with the FIFO, later
                 || trackers::read(findings, trackers, statement, &members, None)
-                || hooks::read(findings, &mut hook, statement);
+                || (statement.name() != "notify_deleted" && hooks::read(findings, &mut hook, statement));
             if !is_read {
                 keywords::note(findings, Block::Group, statement);
             }

@@ -71,6 +71,8 @@ pub(super) fn map(path: &Path, host: &str, statements: &[Statement], expanded: E
         findings.at(&at, Class::Refused, "the whole file", "has no vrrp_instance and no virtual_server for this host");
     }
     groups::read(&mut findings, statements, &mut instances, &mut trackers, &mut hooks);
+    hooks::removals(&mut hooks);
+    hooks::fifo_scripts(&mut findings, &mut hooks, statements);
     hooks::priority_changes(&mut findings, &mut hooks, statements);
     let nodes = nodes::find(host, &globals, &mut instances);
     settle::routers(&mut findings, &nodes, &mut instances);
@@ -112,11 +114,7 @@ fn globals(findings: &mut Findings, statements: &[Statement]) -> Globals {
                 None => findings.refused(statement, "is no absolute path"),
             },
             ("vrrp_notify_priority_changes", _) => {} // with the FIFO, at the end
-            ("notify_fifo_script" | "vrrp_notify_fifo_script", _) => {
-                let why = "Lyre starts no reader. Let systemd run it (Restart=always), as root or with a FIFO it may read: \
-                           ExecStart= is this command with the path of notify.fifo behind it";
-                findings.remark(statement, why);
-            }
+            ("notify_fifo_script" | "vrrp_notify_fifo_script", _) => {} // the same
             _ if globals.garp.read(findings, statement) => {}
             ("vrrp_version", _) => findings.refused(statement, "is not 2 or 3"),
             ("default_interface", Some(name)) => {
