@@ -1,6 +1,6 @@
 //! The load generators: wrk for HTTP/1.1, h2load for HTTP/2 and for transfers.
 
-use std::process::Command;
+use std::process::{Command, Output};
 
 #[derive(Debug, Default)]
 pub(crate) struct Load {
@@ -8,11 +8,14 @@ pub(crate) struct Load {
     pub(crate) per_second: f64,
     /// Of sockets and of statuses.
     pub(crate) errors: u64,
+    /// All that the generator said, for when it has failed.
+    said: String,
 }
 
 impl Load {
     pub(crate) fn assert_clean(&self, case: &str) {
-        assert!(self.requests > 0 && self.errors == 0, "{case}: {self:?}");
+        let Load { requests, errors, said, .. } = self;
+        assert!(*requests > 0 && *errors == 0, "{case}: {requests} requests, {errors} errors\n{said}");
     }
 }
 
@@ -22,8 +25,8 @@ pub(crate) fn wrk(cpus: &str, threads: u32, url: &str, connections: u32, seconds
         .args(["-c", cpus, "wrk", &threads, "-c", &connections.to_string(), "-d", &format!("{seconds}s"), url])
         .output()
         .unwrap();
-    let mut load = Load::default();
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
+    let mut load = Load { said: said(&output), ..Load::default() };
+    for line in load.said.clone().lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
             [count, "requests", "in", ..] => load.requests = count.parse().unwrap_or(0),
@@ -45,9 +48,8 @@ pub(crate) fn h2load(arguments: &[&str]) -> Load {
         .args(arguments)
         .output()
         .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    let mut load = Load::default();
-    for line in text.lines() {
+    let mut load = Load { said: said(&output), ..Load::default() };
+    for line in load.said.clone().lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
             ["finished", "in", _, rate, "req/s,", ..] => load.per_second = rate.parse().unwrap_or(0.0),
@@ -65,4 +67,8 @@ pub(crate) fn h2load(arguments: &[&str]) -> Load {
         }
     }
     load
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
 }
