@@ -7,12 +7,13 @@
 //! - `LYRE_BENCH_ONLY` (`lyre`, `keepalived` or `daemons`): one part only; nothing is written then.
 //! - `LYRE_BIN` (target/dist/lyre): the binary of Lyre's side.
 //!
-//! The table goes to docs/bench/failover.md, every single run to docs/bench/failover.jsonl.
+//! The tables go to docs/bench/failover.md, above what is written there by hand; every single run to docs/bench/failover.jsonl.
 
 #[path = "failover/daemon.rs"]
 mod daemon;
 #[path = "failover/metronome.rs"]
 mod metronome;
+mod notes;
 mod shipped;
 
 use lyre::demo::contender::Contender;
@@ -131,11 +132,10 @@ fn bench() -> Result<bool, DemoError> {
     print(&report);
     if only.is_none() {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/bench");
-        let save = |file: &str, text: &str| {
-            std::fs::create_dir_all(&directory).and_then(|()| std::fs::write(directory.join(file), text))
-        };
-        save("failover.md", &report).map_err(DemoError::lab("writing docs/bench/failover.md"))?;
-        save("failover.jsonl", &raw(&measured)).map_err(DemoError::lab("writing docs/bench/failover.jsonl"))?;
+        notes::save(&directory.join("failover.md"), &report)
+            .map_err(DemoError::lab("writing docs/bench/failover.md"))?;
+        std::fs::write(directory.join("failover.jsonl"), raw(&measured))
+            .map_err(DemoError::lab("writing docs/bench/failover.jsonl"))?;
     }
     Ok(measured.iter().all(|run| run.contender != Kind::Lyre || run.outcome.survived))
 }
