@@ -56,11 +56,12 @@ impl Outlets {
 
     fn retire(&mut self, Outlet { fifo, reader }: Outlet) {
         self.lost_before += fifo.lost();
-        drop(fifo);
-        if let Some(reader) = reader {
+        // First released: a reader that ends with its FIFO, as it should, has not failed.
+        if let Some(reader) = &reader {
             reader.release();
-            self.leaving.push(reader);
         }
+        drop(fifo);
+        self.leaving.extend(reader);
     }
 }
 

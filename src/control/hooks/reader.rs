@@ -23,7 +23,7 @@ const READ_ON: Duration = Duration::from_secs(2);
 /// And once it was asked to end.
 const END: Duration = Duration::from_secs(3);
 
-/// Whoever drops it has closed the FIFO before, and waits for its end.
+/// Whoever drops it waits for its end, and has released it and closed the FIFO before, in this order.
 pub struct Reader {
     task: Task,
     bell: Arc<EventFd>,
@@ -50,7 +50,8 @@ impl Reader {
         &self.task
     }
 
-    /// It need not be started again, and has [`READ_ON`] and [`END`]. Does not wait.
+    /// It need not be started again, and has [`READ_ON`] and [`END`]. Does not wait. Before the FIFO is closed: afterwards
+    /// one that ended in between counts as failed.
     pub fn release(&self) {
         let _ = self.bell.write(1);
     }
@@ -117,7 +118,7 @@ impl Keeper {
     }
 }
 
-/// Its FIFO is closed.
+/// Its FIFO is closed, or is about to be.
 fn finish(script: &Script) {
     if wait([script.pidfd()], READ_ON) && script.try_wait().is_some() {
         return;
@@ -215,6 +216,7 @@ mod tests {
         ["one\n", "fail\n", "two\n"].iter().for_each(|line| fifo.write(line));
         folder.until(|log| log.contains("two"));
         fifo.write("last\n");
+        reader.release();
         drop(fifo);
         drop(reader);
         assert_eq!(folder.log(), "one\nfail\ntwo\nlast\nend\n");
