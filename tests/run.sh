@@ -18,5 +18,10 @@ passed=$((passed - skipped))
 if [ "${CI:-}" = true ] && [ "$skipped" -gt 0 ]; then
   echo "test: in CI no test may be skipped"; status=1
 fi
+# What failed is said again at the end, with its panic: who reads only the tail of a log must not have to guess.
+if [ "$status" != 0 ]; then
+  grep -aE "^error(\[|:)|^thread '.*panicked at" -A 6 "$log" | cut -c 1-300 | tail -n 60
+  grep -aoE '^test .* FAILED$|^    [a-z_0-9]+(::[a-z_0-9]+)+$|SIG[A-Z]+: .*' "$log" | sort -u | sed 's/^ */FAILED: /'
+fi
 echo "$passed passed, $failed failed, $skipped skipped"
 exit "$status"
