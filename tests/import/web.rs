@@ -3,6 +3,7 @@
 //! `tests/import/PROGRAM/NAME.cfg` (or `.conf`) is a configuration, `NAME.toml` exactly what it becomes.
 
 use super::{Memory, assert_passes_check};
+use crate::mutate;
 use lyre::import::{Class, ErrorKind, Files, Import, ImportError, haproxy, nginx};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -210,25 +211,10 @@ fn mutated_configurations_are_values_that_pass_check_or_an_error() {
     for program in PROGRAMS {
         let cases = program.cases();
         let all: Vec<&str> = cases.iter().flat_map(|(_, text)| text.split_inclusive([' ', '\n'])).collect();
-        let mut state = 0x2545_f491_4f6c_dd1d_u64;
-        let mut random = |below: usize| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            usize::try_from(state % u64::try_from(below.max(1)).unwrap()).unwrap()
-        };
+        let mut random = fastrand::Rng::with_seed(1);
         for round in 0..5000 {
-            let mut words: Vec<&str> = cases[random(cases.len())].1.split_inclusive([' ', '\n']).collect();
-            for _ in 0..=random(8) {
-                let at = random(words.len());
-                match random(4) {
-                    0 if !words.is_empty() => words[at] = all[random(all.len())],
-                    1 => words.insert(at, all[random(all.len())]),
-                    2 if !words.is_empty() => drop(words.remove(at)),
-                    _ => words.insert(at, program.noise[random(program.noise.len())]),
-                }
-            }
-            let text: String = words.concat();
+            let case = &cases[random.usize(..cases.len())].1;
+            let text = mutate::mutated(&mut random, case, &all, program.noise);
             if let Ok(import) = program.import("mutated", &text) {
                 let table = import.toml.parse::<toml::Table>();
                 assert!(table.is_ok(), "round {round}: {:?}\n{text}\n{}", table.err(), import.toml);
