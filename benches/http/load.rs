@@ -1,6 +1,6 @@
 //! The load generators: wrk for HTTP/1.1, h2load for HTTP/2 and for transfers.
 
-use std::process::{Command, Output};
+use std::process::Command;
 
 #[derive(Debug, Default)]
 pub(crate) struct Load {
@@ -21,11 +21,8 @@ impl Load {
 
 pub(crate) fn wrk(cpus: &str, threads: u32, url: &str, connections: u32, seconds: u64) -> Load {
     let threads = format!("-t{threads}");
-    let output = Command::new("taskset")
-        .args(["-c", cpus, "wrk", &threads, "-c", &connections.to_string(), "-d", &format!("{seconds}s"), url])
-        .output()
-        .unwrap();
-    let mut load = Load { said: said(&output), ..Load::default() };
+    let connections = connections.to_string();
+    let mut load = run(&["-c", cpus, "wrk", &threads, "-c", &connections, "-d", &format!("{seconds}s"), url]);
     for line in load.said.clone().lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
@@ -43,12 +40,7 @@ pub(crate) fn wrk(cpus: &str, threads: u32, url: &str, connections: u32, seconds
 
 /// h2load on CPU 0. The cipher is prescribed: otherwise OpenSSL would take the client's favourite and rustls its own.
 pub(crate) fn h2load(arguments: &[&str]) -> Load {
-    let output = Command::new("taskset")
-        .args(["-c", "0", "h2load", "-t1", "--tls13-ciphers=TLS_AES_256_GCM_SHA384"])
-        .args(arguments)
-        .output()
-        .unwrap();
-    let mut load = Load { said: said(&output), ..Load::default() };
+    let mut load = run(&[&["-c", "0", "h2load", "-t1", "--tls13-ciphers=TLS_AES_256_GCM_SHA384"], arguments].concat());
     for line in load.said.clone().lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
@@ -69,6 +61,9 @@ pub(crate) fn h2load(arguments: &[&str]) -> Load {
     load
 }
 
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
+/// What the generator says; the numbers are still to be read from it.
+fn run(arguments: &[&str]) -> Load {
+    let output = Command::new("taskset").args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned();
+    Load { said, ..Load::default() }
 }

@@ -92,6 +92,15 @@ pub(super) struct Check {
     pub(super) fall: Option<u8>,
 }
 
+impl Check {
+    /// How often and how many times, where it is not known yet: the first server that says it speaks for all.
+    pub(super) fn adopt_pace(&mut self, other: &Check) {
+        self.interval_ms = self.interval_ms.or(other.interval_ms);
+        self.rise = self.rise.or(other.rise);
+        self.fall = self.fall.or(other.fall);
+    }
+}
+
 #[derive(Clone)]
 pub(super) struct Route {
     /// Any, if empty.

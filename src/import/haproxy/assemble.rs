@@ -163,9 +163,7 @@ impl Maker<'_> {
                 edge::Server::Bad => {}
             }
             let options = &server.options;
-            backend.check.interval_ms = backend.check.interval_ms.or(options.check.interval_ms);
-            backend.check.rise = backend.check.rise.or(options.check.rise);
-            backend.check.fall = backend.check.fall.or(options.check.fall);
+            backend.check.adopt_pace(&options.check);
             backend.max_requests = backend.max_requests.or(options.max_requests);
             backend.send_proxy = backend.send_proxy.or(options.send_proxy);
             if options.has_tls {
@@ -369,9 +367,7 @@ fn service(front: &Proxy, behind: &Proxy) -> Service {
             edge::Server::Bad => {}
         }
         let options = &server.options;
-        service.check.interval_ms = service.check.interval_ms.or(options.check.interval_ms);
-        service.check.rise = service.check.rise.or(options.check.rise);
-        service.check.fall = service.check.fall.or(options.check.fall);
+        service.check.adopt_pace(&options.check);
         service.max_connections = service.max_connections.or(options.max_requests);
         service.proxy_protocol = service.proxy_protocol.or(options.send_proxy);
         check_port = check_port.or(options.check_port);

@@ -27,3 +27,6 @@ pub mod records;
 pub mod reply;
 pub mod routes;
 pub mod sessions;
+
+/// Nobody waits longer for a lookup: it was lost.
+const FLIGHT_MAX: std::time::Duration = std::time::Duration::from_secs(60);

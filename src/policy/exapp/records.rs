@@ -12,6 +12,7 @@
 //! HaRP keeps a record for ever, lets a lookup overwrite what was pushed meanwhile, and finds a disabled app again with
 //! the next request. Here a lookup that began before a push or a withdrawal changes nothing any more.
 
+use super::FLIGHT_MAX;
 use super::decide::Signature;
 use super::record::Record;
 use std::collections::HashMap;
@@ -26,9 +27,6 @@ pub const SOFT_TTL: Duration = Duration::from_secs(300);
 pub const WITHDRAWN: Duration = Duration::from_secs(60);
 /// Between lookups that failed while there is an old record.
 pub const RETRY: Duration = Duration::from_secs(15);
-/// Nobody waits longer for a lookup: it was lost.
-const FLIGHT_MAX: Duration = Duration::from_secs(60);
-
 /// Who wants the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asker<'r> {

@@ -3,12 +3,10 @@
 //! HaRP keys by one cookie alone, which survives login and logout, so that who just logged in is still nobody and who
 //! changed is still the one before. Here the key is a digest of everything that says who somebody is.
 
+use super::FLIGHT_MAX;
 use super::decide::UserLookup;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
-
-/// Nobody waits longer for a lookup: it was lost.
-const FLIGHT_MAX: Duration = Duration::from_secs(60);
 
 /// Digest of all cookies and of Authorization; never the credentials themselves.
 pub type Digest = [u8; 32];
