@@ -6,7 +6,7 @@ set -euo pipefail
 want=${1:-test}
 # command:package. A command that exists is not installed again.
 build=(cc:gcc make:make git:git cmake:cmake ip:iproute2)
-test=(keepalived:keepalived haproxy:haproxy nginx:nginx-light apache2:apache2 php-fpm8.2:php-fpm curl:curl wrk:wrk
+test=(keepalived:keepalived haproxy:haproxy nginx:nginx-light apache2:apache2 php-fpm8.2:php-fpm curl:curl chromium:chromium wrk:wrk
        h2load:nghttp2-client mariadbd:mariadb-server dnsmasq:dnsmasq-base tshark:tshark tcpdump:tcpdump cadaver:cadaver openssl:openssl sslscan:sslscan setpriv:util-linux
       setcap:libcap2-bin nft:nftables socat:socat ping:iputils-ping arping:iputils-arping pgrep:procps python3:python3)
 bench=(perf:linux-perf)

@@ -57,16 +57,16 @@ fn text(output: &Output) -> String {
 }
 
 /// A file that is gone after the test.
-struct Scratch(PathBuf);
+pub struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(content: &[u8]) -> Scratch {
+    pub fn new(content: &[u8]) -> Scratch {
         let path = std::env::temp_dir().join(format!("lyre-h2-{}-{:016x}", std::process::id(), fastrand::u64(..)));
         std::fs::write(&path, content).unwrap();
         Scratch(path)
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.0
     }
 }

@@ -4,6 +4,7 @@
 
 mod abuse;
 mod acceptance;
+mod browser;
 mod client;
 mod crowd;
 mod desync;
@@ -32,5 +33,6 @@ mod real;
 mod spool;
 mod streams;
 mod tls;
+mod tools;
 #[path = "../lab/worker.rs"]
 mod worker;
