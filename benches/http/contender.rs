@@ -196,9 +196,11 @@ struct Ends<'a> {
 impl Ends<'_> {
     fn haproxy(&self, setup: &Setup) -> String {
         let Ends { dir, plain, tls, origin, .. } = self;
-        let (key, connections) = (setup.key, self.descriptors.saturating_sub(200) / 2);
+        // Without strict limits it does not insist on two descriptors for each connection; an idle one has one.
+        let (key, connections) = (setup.key, self.descriptors.saturating_sub(500));
         format!(
-            "global\n nbthread {}\n maxconn {connections}\n ssl-default-bind-options ssl-min-ver TLSv1.2\n\
+            "global\n nbthread {}\n no strict-limits\n maxconn {connections}\n\
+             ssl-default-bind-options ssl-min-ver TLSv1.2\n\
              defaults\n mode http\n option http-keep-alive\n option forwardfor\n http-reuse always\n\
              timeout client 60s\n timeout server 60s\n timeout connect 5s\n timeout http-keep-alive 300s\n\
              timeout tunnel 1h\n\

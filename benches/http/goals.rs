@@ -72,7 +72,7 @@ const GOALS: [Goal; 15] = [
     Goal {
         what: "memory per idle keep-alive connection",
         limit: AtMost(600.0),
-        of: Of::Bytes("8000 idle keep-alive connections, plain"),
+        of: Of::Bytes("idle keep-alive connections, plain"),
     },
     Goal { what: "memory per idle WebSocket, plain", limit: AtMost(1536.0), of: Of::Bytes("idle WebSockets, plain") },
     Goal { what: "memory per idle WebSocket, TLS", limit: AtMost(12_288.0), of: Of::Bytes("idle WebSockets, TLS") },
