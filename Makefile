@@ -33,6 +33,10 @@ dist: ## the binary as it is shipped and measured: target/dist/lyre
 	@tests/peers.sh build
 	$(CARGO) build --profile dist --locked --bin lyre
 
+deb: dist ## the Debian package: target/deb/lyre_VERSION_ARCHITECTURE.deb
+	@tests/peers.sh test
+	rootfs/pack/deb.sh target/dist/lyre target/deb
+
 bench: bench-http bench-failover ## every number of the README, beside its peers
 
 bench-http: dist ## data plane against HAProxy and nginx -> docs/bench/http.md
@@ -46,4 +50,4 @@ bench-failover: dist ## failover gaps against keepalived + HAProxy -> docs/bench
 clean: ## remove what was built
 	$(CARGO) clean
 
-.PHONY: help build demo test lint dist bench bench-http bench-failover clean
+.PHONY: help build demo test lint dist deb bench bench-http bench-failover clean

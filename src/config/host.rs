@@ -15,6 +15,9 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Names the run-time directory of an ordinary user's session; the admin socket goes there when we are not root.
 pub(crate) const USER_RUN_DIR: &str = "XDG_RUNTIME_DIR";
 
+/// Names what `RuntimeDirectory=` of the unit made.
+const SERVICE_RUN_DIR: &str = "RUNTIME_DIRECTORY";
+
 pub(crate) trait Host {
     fn read(&mut self, path: &Path) -> io::Result<FileContent>;
     fn variable(&mut self, name: &str) -> Option<String>;
@@ -26,6 +29,12 @@ pub(crate) trait Host {
     fn cpus(&self) -> usize;
     fn has_user(&self, name: &str) -> bool;
     fn admin_socket(&mut self) -> PathBuf {
+        // A service of systemd, which may be under an account of its own.
+        if let Some(directories) = self.variable(SERVICE_RUN_DIR)
+            && let Some(first) = directories.split(':').next().filter(|first| first.starts_with('/'))
+        {
+            return Path::new(first).join("lyre.sock");
+        }
         match self.variable(USER_RUN_DIR) {
             Some(directory) if !directory.is_empty() => Path::new(&directory).join("lyre/lyre.sock"),
             _ => PathBuf::from("/run/lyre/lyre.sock"),

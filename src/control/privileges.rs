@@ -5,6 +5,7 @@
 use crate::config::settings::Settings;
 use nix::errno::Errno;
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{Gid, Uid, User, setgroups, setresgid, setresuid};
 use std::fmt;
 use std::fs;
@@ -62,6 +63,8 @@ pub struct UnknownUser(pub String);
 /// Without an account of its own the worker of a root parent is `nobody`.
 const NOBODY: u32 = 65534;
 const DEFAULT_ACCOUNT: &str = "lyre";
+/// RLIMIT_RTPRIO from which on the VRRP thread gets its priority.
+const REALTIME: u64 = 50;
 
 impl Capabilities {
     pub fn of_this_process() -> Capabilities {
@@ -72,6 +75,15 @@ impl Capabilities {
 
     pub fn has(self, capability: Capability) -> bool {
         self.0 & (1 << capability as u8) != 0
+    }
+
+    /// What two of them allow, resource limits may allow as well: systemd's `LimitRTPRIO` and `LimitMEMLOCK`, limits.conf.
+    pub fn or_by_limits(self) -> Capabilities {
+        let soft = |resource| getrlimit(resource).map_or(0, |(soft, _)| soft);
+        let realtime = (Capability::SysNice, soft(Resource::RLIMIT_RTPRIO) >= REALTIME);
+        let memory = (Capability::IpcLock, soft(Resource::RLIMIT_MEMLOCK) == libc::RLIM_INFINITY);
+        let bits = [realtime, memory].into_iter().filter(|(_, is_allowed)| *is_allowed);
+        bits.fold(self, |all, (capability, _)| Capabilities(all.0 | 1 << capability as u8))
     }
 }
 

@@ -126,7 +126,7 @@ impl Supervisor {
     fn start(settings: Settings, bundle: Bundle, signals: Signals) -> Result<Supervisor, RunError> {
         let now = clock::now();
         let held = Capabilities::of_this_process();
-        let missing = Missing::of(&settings, held, unprivileged_port());
+        let missing = Missing::of(&settings, held.or_by_limits(), unprivileged_port());
         if !missing.needed.is_empty() {
             return Err(RunError::Privileges(missing));
         }

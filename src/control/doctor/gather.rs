@@ -10,7 +10,6 @@ use lyre_vrrp::link::linux::may_open_raw_sockets;
 use lyre_vrrp::link::linux::netlink::Netlink;
 use lyre_vrrp::packet::Family;
 use nix::net::if_::InterfaceFlags;
-use nix::sys::resource::{Resource, getrlimit};
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
@@ -126,15 +125,13 @@ fn source_towards(address: IpAddr) -> Option<IpAddr> {
 }
 
 fn privileges(netlink: Option<&mut Netlink>) -> Privileges {
-    let has = Capabilities::of_this_process();
-    let is_unlimited = |resource| getrlimit(resource).is_ok_and(|(soft, _)| soft == libc::RLIM_INFINITY);
+    let has = Capabilities::of_this_process().or_by_limits();
     Privileges {
         may_open_raw_sockets: may_open_raw_sockets(),
         may_change_addresses: netlink.is_some_and(Netlink::may_change_addresses),
-        may_be_realtime: has.has(Capability::SysNice)
-            || getrlimit(Resource::RLIMIT_RTPRIO).is_ok_and(|(soft, _)| soft >= 50),
+        may_be_realtime: has.has(Capability::SysNice),
         realtime_runtime_us: number(Path::new("/proc/sys/kernel/sched_rt_runtime_us")),
-        may_lock_memory: has.has(Capability::IpcLock) || is_unlimited(Resource::RLIMIT_MEMLOCK),
+        may_lock_memory: has.has(Capability::IpcLock),
     }
 }
 

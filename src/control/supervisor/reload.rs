@@ -116,7 +116,7 @@ impl Supervisor {
         if let Some((place, _)) = NEEDS_RESTART.iter().find(|(_, differ)| differ(&self.settings, &settings)) {
             return Err(vec![format!("{place} changes: that needs a restart")]);
         }
-        let missing = Missing::of(&settings, Capabilities::of_this_process(), unprivileged_port());
+        let missing = Missing::of(&settings, Capabilities::of_this_process().or_by_limits(), unprivileged_port());
         if !missing.needed.is_empty() {
             return Err(vec![missing.to_string()]);
         }
