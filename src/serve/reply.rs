@@ -79,7 +79,7 @@ pub enum Own {
     UpstreamStuck,
     /// An upgrade was answered with an upgrade nobody asked for.
     UpgradeMismatch,
-    /// A tunnel's side was reset.
+    /// The server's side of a tunnel was reset.
     TunnelBroken,
     /// Both sides of a tunnel were silent for too long.
     TunnelIdle,
@@ -181,7 +181,7 @@ impl Own {
             Own::Truncated       => ("truncated",        Upstream,   None,      Level::WARN,  None,     ""),
             Own::UpstreamStuck   => ("stuck",            Upstream,   None,      Level::WARN,  None,     ""),
             Own::UpgradeMismatch => ("upgrade_mismatch", Upstream,   Some(502), Level::WARN,  None,     NONSENSE),
-            Own::TunnelBroken    => ("tunnel_broken",    Internal,   None,      Level::DEBUG, None,     ""),
+            Own::TunnelBroken    => ("tunnel_broken",    Upstream,   None,      Level::DEBUG, None,     ""),
             Own::TunnelIdle      => ("tunnel_idle",      Internal,   None,      Level::DEBUG, None,     ""),
             Own::NoServer        => ("no_server",        Upstream,   Some(503), Level::DEBUG, Some(30), "No server is available at the moment. Please try again in a little while."),
             Own::QueueFull       => ("queue_full",       Internal,   Some(503), Level::DEBUG, Some(5),  BUSY),

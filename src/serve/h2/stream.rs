@@ -416,6 +416,10 @@ fn broken(error: h2::Error) -> io::Error {
     if error.is_io() {
         return error.into_io().unwrap_or_else(gone);
     }
+    // The client wants no more of this stream: as if it had closed a connection without a goodbye.
+    if error.is_remote() && error.is_reset() && matches!(error.reason(), Some(Reason::CANCEL | Reason::NO_ERROR)) {
+        return io::ErrorKind::UnexpectedEof.into();
+    }
     io::Error::other(error)
 }
 
