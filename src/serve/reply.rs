@@ -64,6 +64,8 @@ pub enum Own {
     ClientGone,
     /// The client took no byte of the response for too long.
     ClientStuck,
+    /// The client took the response more slowly than it has to.
+    ClientSlow,
     ConnectRefused,
     ConnectTimeout,
     /// The server closed or reset the connection before a response head was complete.
@@ -120,7 +122,7 @@ pub struct Answer {
 }
 
 impl Own {
-    pub const ALL: [Own; 33] = [
+    pub const ALL: [Own; 34] = [
         Own::HeadTimeout,
         Own::BodyTooLarge,
         Own::BodyTimeout,
@@ -132,6 +134,7 @@ impl Own {
         Own::Loop,
         Own::ClientGone,
         Own::ClientStuck,
+        Own::ClientSlow,
         Own::ConnectRefused,
         Own::ConnectTimeout,
         Own::UpstreamClosed,
@@ -172,6 +175,7 @@ impl Own {
             Own::Loop            => ("loop",             Internal,   Some(502), Level::ERROR, None,     "The request came back to where it was sent from."),
             Own::ClientGone      => ("client_gone",      Downstream, None,      Level::DEBUG, None,     ""),
             Own::ClientStuck     => ("client_stuck",     Downstream, None,      Level::DEBUG, None,     ""),
+            Own::ClientSlow      => ("client_slow",      Downstream, None,      Level::DEBUG, None,     ""),
             Own::ConnectRefused  => ("connect_refused",  Upstream,   Some(502), Level::WARN,  None,     "The server behind this address could not be reached."),
             Own::ConnectTimeout  => ("connect_timeout",  Upstream,   Some(504), Level::WARN,  None,     "The server behind this address did not answer in time."),
             Own::UpstreamClosed  => ("closed",           Upstream,   Some(502), Level::WARN,  None,     "The server behind this address gave up before it answered."),

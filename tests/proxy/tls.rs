@@ -32,9 +32,14 @@ pub fn certificate() -> (Certificate, Arc<ClientConfig>) {
 }
 
 fn connect(edge: &Edge, config: &Arc<ClientConfig>) -> TlsClient {
+    over(TcpStream::connect(edge.address).unwrap(), config)
+}
+
+/// To `cloud.test`.
+pub fn over(tcp: TcpStream, config: &Arc<ClientConfig>) -> TlsClient {
     let name = ServerName::try_from("cloud.test").unwrap();
-    let tcp = TcpStream::connect(edge.address).unwrap();
     tcp.set_read_timeout(Some(crate::edge::PATIENCE)).unwrap();
+    tcp.set_write_timeout(Some(crate::edge::PATIENCE)).unwrap();
     StreamOwned::new(ClientConnection::new(config.clone(), name).unwrap(), tcp)
 }
 
