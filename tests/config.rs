@@ -9,7 +9,7 @@ use lyre::config::bundle::{Bundle, Interface};
 use lyre::config::settings::tcp::{self, Mode, ProxyVersion};
 use lyre::config::settings::vip::{Authentication, Checksum, HmacMode, Peer, Peers, VirtualMac};
 use lyre::config::settings::{
-    AccessLog, Balance, CheckKind, ListenerKind, Place, PoolKind, Prefix, Secret, Settings, UploadRate,
+    AccessLog, Balance, CheckKind, LeastRate, ListenerKind, Place, PoolKind, Prefix, Secret, Settings,
 };
 use lyre::config::{self, Report};
 use std::collections::BTreeMap;
@@ -148,8 +148,8 @@ fn the_shipped_pair_is_ten_lines_and_works_as_it_stands() {
     let [web] = &settings.pools[..] else { panic!("{:?}", settings.pools) };
     assert_eq!((web.name.as_str(), web.servers.len(), web.max_requests_per_server), ("web", 2, 64));
     assert!(web.response_timeout >= Duration::from_secs(3610), "PHP must be the one that times out first");
-    let rate = UploadRate { bytes_per_second: 1024, window: Duration::from_secs(30) };
-    assert_eq!(settings.timeouts.upload, Some(rate));
+    let rate = |bytes_per_second, seconds| Some(LeastRate { bytes_per_second, window: Duration::from_secs(seconds) });
+    assert_eq!((settings.timeouts.upload, settings.timeouts.download), (rate(1024, 30), rate(256, 60)));
     assert_eq!(web.check.kind, CheckKind::NextcloudStatus { host: "cloud.example.com".to_owned() });
     assert_eq!(settings.worker.cores, 4);
 }
@@ -221,8 +221,8 @@ fn every_key_reaches_the_settings() {
     for (index, (is, expected)) in seconds.into_iter().enumerate() {
         assert_eq!(is, Duration::from_secs(expected), "number {index}");
     }
-    let rate = UploadRate { bytes_per_second: 2048, window: Duration::from_secs(60) };
-    assert_eq!(settings.timeouts.upload, Some(rate));
+    let rate = |bytes_per_second, seconds| Some(LeastRate { bytes_per_second, window: Duration::from_secs(seconds) });
+    assert_eq!((settings.timeouts.upload, settings.timeouts.download), (rate(2048, 60), rate(512, 120)));
     assert_eq!(web.check.kind, CheckKind::NextcloudStatus { host: "status.example.com".to_owned() });
     assert_eq!((web.check.rise, web.check.fall), (1, 2));
     assert_eq!(settings.pools[1].check.kind, CheckKind::Tcp);

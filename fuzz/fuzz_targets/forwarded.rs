@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use lyre::config::settings::Trust;
-use lyre::policy::headers::{Onward, Origin, Scheme, write_request};
+use lyre::policy::headers::{Onward, Origin, Rewrite, Scheme, write_request};
 use lyre::proto::http1::exchange::Framing;
 use lyre::proto::http1::{Fields, Limits, Parsed, parse_request};
 use std::net::IpAddr;
@@ -18,7 +18,9 @@ fuzz_target!(|bytes: &[u8]| {
         cloudflare,
         ..Trust::default()
     };
-    for peer in [[198, 51, 100, 7], [10, 0, 0, 1], [104, 16, 0, 1]] {
+    let elsewhere = Rewrite { target: (b"/app", b"/x"), host_suffix: b"/app" };
+    let (stranger, proxy, cloudflare) = ([198, 51, 100, 7], [10, 0, 0, 1], [104, 16, 0, 1]);
+    for (peer, rewrite) in [(stranger, None), (stranger, Some(elsewhere)), (proxy, None), (cloudflare, Some(elsewhere))] {
         let origin = Origin::new((peer, 50_000).into(), Scheme::Https, 443, &trust);
         let client = origin.client(&head, &trust);
         let onward = Onward {
@@ -26,6 +28,7 @@ fuzz_target!(|bytes: &[u8]| {
             request_id: b"0",
             forwards_expect: false,
             default_host: b"x",
+            rewrite,
         };
         let mut out = Vec::new();
         write_request(&mut out, &head, &origin, &client, &onward);

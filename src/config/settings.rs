@@ -401,14 +401,16 @@ pub struct Timeouts {
     /// No progress while sending to or receiving from a client.
     pub client_idle: Duration,
     /// `None`: a body may come as slowly as `client_idle` lets it.
-    pub upload: Option<UploadRate>,
+    pub upload: Option<LeastRate>,
+    /// `None`: it may be taken as slowly as `client_idle` lets it.
+    pub download: Option<LeastRate>,
     /// Open connections get this long after SIGTERM or `lyre drain`.
     pub drain: Duration,
 }
 
-/// The least that the body of a request is expected to come at.
+/// The least that the body of a request is expected to come at, or that of a response to be taken at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UploadRate {
+pub struct LeastRate {
     pub bytes_per_second: u64,
     /// A client may be below the rate for this long, beside its pauses.
     pub window: Duration,

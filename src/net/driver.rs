@@ -301,6 +301,12 @@ impl Socket {
         sys::reset_on_close(&self.fd());
     }
 
+    /// Bytes that the peer has taken so far, as its kernel says: none of those that still wait here to be sent. None: no
+    /// TCP socket. One system call.
+    pub fn acknowledged(&self) -> Option<u64> {
+        sys::acknowledged(&self.fd())
+    }
+
     /// Finds out within two minutes that a silent peer is gone: asks after a minute, then every ten seconds, six times.
     pub fn keep_alive(&self) -> io::Result<()> {
         let keepalive = TcpKeepalive::new()

@@ -223,6 +223,10 @@ impl Downstream for Connection {
         self.stream.poll_recv(cx)
     }
 
+    fn taken(&self) -> Option<u64> {
+        self.stream.socket().acknowledged()
+    }
+
     fn send_interim(&self, out: Vec<u8>) -> impl Future<Output = (io::Result<()>, Vec<u8>)> {
         self.stream.send(out)
     }

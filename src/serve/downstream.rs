@@ -45,6 +45,9 @@ pub trait Downstream {
     /// After the whole request: the client's next bytes, an empty piece or an error when it gave up.
     fn poll_watch(&self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>>;
 
+    /// Bytes of responses that the client took so far, if that can be known. What is between us and it does not count.
+    fn taken(&self) -> Option<u64>;
+
     /// An interim response.
     fn send_interim(&self, out: Vec<u8>) -> impl Future<Output = (io::Result<()>, Vec<u8>)>;
 

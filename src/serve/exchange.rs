@@ -1,5 +1,6 @@
 //! One attempt at one server: the request up, the response down, both at once where the request has a long body.
 
+use crate::config::settings::Timeouts;
 use crate::net::clock::{Elapsed, now};
 use crate::net::pool;
 use crate::net::splice::{SPLICE_BYTES_MIN, Splice};
@@ -8,6 +9,7 @@ use crate::net::upstream::Owner;
 use crate::policy::headers;
 use crate::policy::health::Outcome;
 use crate::policy::login;
+use crate::policy::pace::Download;
 use crate::policy::retry;
 use crate::proto::http1::exchange::{Exchange, Framing};
 use crate::proto::http1::{BodyReader, ChunkError, HeadReader, emit};
@@ -15,6 +17,7 @@ use crate::serve::balance::Slot;
 use crate::serve::body::{Turn, append, receive};
 use crate::serve::connection::{Connection, Next};
 use crate::serve::core::{PoolView, View};
+use crate::serve::delivery::deliver;
 use crate::serve::downstream::Downstream;
 use crate::serve::plan::{self, Dress, Final, Judged};
 use crate::serve::record::{Record, field};
@@ -118,6 +121,7 @@ pub async fn exchange<D: Downstream>(
             is_abandonable,
             response_timeout,
             may_pass_on,
+            pace: pace(&view.snapshot.settings.timeouts),
         };
         let result = run.converse(&mut side, &mut slot).await;
         run.record.bytes_in = side.bytes();
@@ -197,6 +201,8 @@ struct Run<'r, D> {
     is_abandonable: bool,
     response_timeout: Duration,
     may_pass_on: bool,
+    /// How slowly the client may take the response.
+    pace: Download,
 }
 
 impl<'r, D: Downstream> Run<'r, D> {
@@ -442,8 +448,7 @@ impl<'r, D: Downstream> Run<'r, D> {
         slot: &mut Option<Slot>,
         reader: &mut BodyReader,
     ) -> Result<(), Stop> {
-        let timer = self.client.timer();
-        let patience = self.view.snapshot.settings.timeouts.client_idle;
+        let (client, timer) = (self.client, self.client.timer());
         let mut turn = Turn::default();
         while !reader.is_done() {
             timer.arm(self.pool.shared.settings.idle_timeout);
@@ -460,8 +465,8 @@ impl<'r, D: Downstream> Run<'r, D> {
                 slot.take();
                 self.heed_early_end(side);
             }
-            timer.arm(patience);
-            told(Ok(timer.bound(poll_fn(|cx| splice.poll_pass(cx))).await))?;
+            let passing = poll_fn(|cx| splice.poll_pass(cx));
+            told(Ok(deliver(client, &mut self.pace, count as usize, passing).await))?;
             turn.step().await;
         }
         Ok(())
@@ -502,8 +507,7 @@ impl<'r, D: Downstream> Run<'r, D> {
             self.end(&mut last, reader, sent);
             return self.send_to_client(side, last, true).await.map_err(Stop::begun);
         }
-        let (view, client) = (self.view, self.client);
-        let patience = view.snapshot.settings.timeouts.client_idle;
+        let client = self.client;
         if is_plain && sent != Framing::Chunked {
             // Bounded by what is expected, so all of it is body.
             let _ = reader.decode(&piece);
@@ -512,8 +516,8 @@ impl<'r, D: Downstream> Run<'r, D> {
                 slot.take();
                 self.heed_early_end(side);
             }
-            timer.arm(patience);
-            return told(side.beside(timer.bound(client.send_all(&piece, reader.is_done()))).await);
+            let sending = client.send_all(&piece, reader.is_done());
+            return told(side.beside(deliver(client, &mut self.pace, piece.len(), sending)).await);
         }
         let mut out = pool::vector();
         let mut at = 0;
@@ -559,15 +563,14 @@ impl<'r, D: Downstream> Run<'r, D> {
         if lines.is_empty() {
             return Ok(());
         }
-        let timer = self.client.timer();
-        timer.arm(self.view.snapshot.settings.timeouts.client_idle);
-        told(Box::pin(side.beside(timer.bound(self.client.send_trailers(&lines)))).await)
+        let client = self.client;
+        let sending = client.send_trailers(&lines);
+        told(Box::pin(side.beside(deliver(client, &mut self.pace, lines.len(), sending))).await)
     }
 
     async fn send_interim(&mut self, side: &mut Side<'r>, out: Vec<u8>) -> Result<(), Stop> {
-        let timer = self.client.timer();
-        timer.arm(self.view.snapshot.settings.timeouts.client_idle);
-        told(given_back(side.beside(timer.bound(self.client.send_interim(out))).await))
+        let (client, bytes) = (self.client, out.len());
+        told(given_back(side.beside(deliver(client, &mut self.pace, bytes, client.send_interim(out))).await))
     }
 
     async fn send_head_to_client(
@@ -577,9 +580,9 @@ impl<'r, D: Downstream> Run<'r, D> {
         head_bytes: usize,
         is_end: bool,
     ) -> Result<(), Stop> {
-        let timer = self.client.timer();
-        timer.arm(self.view.snapshot.settings.timeouts.client_idle);
-        told(given_back(side.beside(timer.bound(self.client.send_head(out, head_bytes, is_end))).await))
+        let (client, bytes) = (self.client, out.len());
+        let sending = client.send_head(out, head_bytes, is_end);
+        told(given_back(side.beside(deliver(client, &mut self.pace, bytes, sending)).await))
     }
 
     async fn send_to_client(&mut self, side: &mut Side<'r>, out: Vec<u8>, is_end: bool) -> Result<(), Stop> {
@@ -587,9 +590,8 @@ impl<'r, D: Downstream> Run<'r, D> {
             pool::recycle(out);
             return Ok(());
         }
-        let timer = self.client.timer();
-        timer.arm(self.view.snapshot.settings.timeouts.client_idle);
-        told(given_back(side.beside(timer.bound(self.client.send(out, is_end))).await))
+        let (client, bytes) = (self.client, out.len());
+        told(given_back(side.beside(deliver(client, &mut self.pace, bytes, client.send(out, is_end))).await))
     }
 
     /// After a complete response: what comes next on the client's connection.
@@ -610,6 +612,11 @@ impl Stop {
     fn begun(self) -> Stop {
         Stop { has_begun: true, kind: retry::Failure::ResponseBegun, ..self }
     }
+}
+
+/// How slowly a response may be taken.
+fn pace(timeouts: &Timeouts) -> Download {
+    Download::new(timeouts.download, timeouts.client_idle)
 }
 
 /// What came first.
@@ -642,7 +649,7 @@ fn broken_early(error: ChunkError) -> Stop {
     Stop::early(Failure::ResponseBody(error), retry::Failure::ResponseBegun)
 }
 
-type Sent<T> = Result<Result<T, Elapsed>, Failure>;
+type Sent<T> = Result<Result<T, Own>, Failure>;
 
 /// A send that gave its buffer back, without the buffer.
 fn given_back(sent: Sent<(io::Result<()>, Vec<u8>)>) -> Sent<io::Result<()>> {
@@ -659,7 +666,7 @@ fn told(sent: Sent<io::Result<()>>) -> Result<(), Stop> {
     match sent {
         Ok(Ok(Ok(()))) => Ok(()),
         Ok(Ok(Err(_))) => Err(Stop::late(Own::ClientGone)),
-        Ok(Err(Elapsed)) => Err(Stop::late(Own::ClientStuck)),
+        Ok(Err(own)) => Err(Stop::late(own)),
         Err(failure) => Err(Stop::late(failure)),
     }
 }

@@ -1,5 +1,7 @@
 //! One data executor: driver, listeners, ticks. Lives as long as the worker; reloads swap what it reads, never itself.
 
+mod begin;
+
 use crate::config::settings::{DriverChoice, ListenerKind};
 use crate::net::clock::{self, Timer};
 use crate::net::driver::{Driver, Kind, Listener, Socket};
@@ -13,9 +15,11 @@ use crate::serve::shared::{Phase, Shared};
 use crate::serve::tcp;
 use crate::telemetry::access::Log;
 use crate::telemetry::writer::Outlet;
+use begin::begin;
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
 use socket2::SockRef;
 use std::cell::RefCell;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -51,7 +55,17 @@ pub struct Seat {
 
 /// Starts a data executor.
 pub fn spawn(seat: Seat) -> Result<ExecutorJoinHandle<()>, GlommioError<()>> {
-    builder(seat.placement.clone(), &core_name(seat.index)).spawn(move || run(seat))
+    let (placement, name) = (seat.placement.clone(), core_name(seat.index));
+    begin(move || builder(placement.clone(), &name), move || run(seat))
+}
+
+/// Starts the executor for what is beside the traffic.
+pub fn spawn_control<F, W>(work: W) -> Result<ExecutorJoinHandle<()>, GlommioError<()>>
+where
+    W: FnOnce() -> F + Send + 'static,
+    F: Future<Output = ()> + 'static,
+{
+    begin(|| builder(Placement::Unbound, "control"), work)
 }
 
 /// Of a data executor. glommio puts a dash and a number of its own behind it to name the thread.
@@ -82,7 +96,7 @@ pub fn start_driver(shared: &Shared) -> io::Result<Driver> {
 
 async fn run(seat: Seat) {
     // The first sleep of a thread costs milliseconds of registration; better now than under traffic.
-    glommio::timer::sleep(Duration::from_millis(1)).await;
+    clock::tick(Duration::from_millis(1)).await;
     let driver = match start_driver(&seat.shared) {
         Ok(driver) => driver,
         Err(error) => {

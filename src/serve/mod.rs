@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`worker`] (the process: orders in, reports out) -> [`executor`] (one core's life) -> [`connection`]
 //! or [`h2`] -> [`downstream`] (what both give the walk) -> [`request`] (the walk) with its steps [`plan`], [`balance`],
-//! [`exchange`], [`upload`], [`spooling`], [`body`], [`tunnel`] -> [`reply`] (every failure's row). State: [`shared`]
+//! [`exchange`], [`upload`], [`spooling`], [`body`], [`delivery`], [`tunnel`] -> [`reply`] (every failure's row). State: [`shared`]
 //! (all cores), [`core`] (one). Beside the traffic: [`health`], [`report`]. What is not HTTP: [`tcp`].
 
 pub mod abuse;
@@ -11,6 +11,7 @@ pub mod body;
 pub mod channel;
 pub mod connection;
 pub mod core;
+pub mod delivery;
 pub mod downstream;
 pub mod exchange;
 pub mod executor;

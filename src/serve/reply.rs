@@ -64,6 +64,8 @@ pub enum Own {
     ClientGone,
     /// The client took no byte of the response for too long.
     ClientStuck,
+    /// The client took the response more slowly than it has to.
+    ClientSlow,
     ConnectRefused,
     ConnectTimeout,
     /// The server closed or reset the connection before a response head was complete.
@@ -79,7 +81,7 @@ pub enum Own {
     UpstreamStuck,
     /// An upgrade was answered with an upgrade nobody asked for.
     UpgradeMismatch,
-    /// A tunnel's side was reset.
+    /// The server's side of a tunnel was reset.
     TunnelBroken,
     /// Both sides of a tunnel were silent for too long.
     TunnelIdle,
@@ -120,7 +122,7 @@ pub struct Answer {
 }
 
 impl Own {
-    pub const ALL: [Own; 33] = [
+    pub const ALL: [Own; 34] = [
         Own::HeadTimeout,
         Own::BodyTooLarge,
         Own::BodyTimeout,
@@ -132,6 +134,7 @@ impl Own {
         Own::Loop,
         Own::ClientGone,
         Own::ClientStuck,
+        Own::ClientSlow,
         Own::ConnectRefused,
         Own::ConnectTimeout,
         Own::UpstreamClosed,
@@ -172,6 +175,7 @@ impl Own {
             Own::Loop            => ("loop",             Internal,   Some(502), Level::ERROR, None,     "The request came back to where it was sent from."),
             Own::ClientGone      => ("client_gone",      Downstream, None,      Level::DEBUG, None,     ""),
             Own::ClientStuck     => ("client_stuck",     Downstream, None,      Level::DEBUG, None,     ""),
+            Own::ClientSlow      => ("client_slow",      Downstream, None,      Level::DEBUG, None,     ""),
             Own::ConnectRefused  => ("connect_refused",  Upstream,   Some(502), Level::WARN,  None,     "The server behind this address could not be reached."),
             Own::ConnectTimeout  => ("connect_timeout",  Upstream,   Some(504), Level::WARN,  None,     "The server behind this address did not answer in time."),
             Own::UpstreamClosed  => ("closed",           Upstream,   Some(502), Level::WARN,  None,     "The server behind this address gave up before it answered."),
@@ -181,7 +185,7 @@ impl Own {
             Own::Truncated       => ("truncated",        Upstream,   None,      Level::WARN,  None,     ""),
             Own::UpstreamStuck   => ("stuck",            Upstream,   None,      Level::WARN,  None,     ""),
             Own::UpgradeMismatch => ("upgrade_mismatch", Upstream,   Some(502), Level::WARN,  None,     NONSENSE),
-            Own::TunnelBroken    => ("tunnel_broken",    Internal,   None,      Level::DEBUG, None,     ""),
+            Own::TunnelBroken    => ("tunnel_broken",    Upstream,   None,      Level::DEBUG, None,     ""),
             Own::TunnelIdle      => ("tunnel_idle",      Internal,   None,      Level::DEBUG, None,     ""),
             Own::NoServer        => ("no_server",        Upstream,   Some(503), Level::DEBUG, Some(30), "No server is available at the moment. Please try again in a little while."),
             Own::QueueFull       => ("queue_full",       Internal,   Some(503), Level::DEBUG, Some(5),  BUSY),

@@ -2,6 +2,7 @@
 
 use crate::net::clock::Timer;
 use crate::net::stream::{Bytes, Stream};
+use crate::policy::tunnel::{Departure, Meaning, Side, meaning};
 use crate::serve::balance::Slot;
 use crate::serve::body::Turn;
 use crate::serve::core::Core;
@@ -40,41 +41,89 @@ impl Tunnel {
         let (sent_up, sent_down) = (Cell::new(0), Cell::new(0));
         let ended = {
             let end = Client(client);
-            let mut up = pin!(flow.carry(&end, &self.upstream, early_up, &sent_up));
-            let mut down = pin!(flow.carry(&self.upstream, &end, early_down, &sent_down));
-            let (mut is_up_done, mut is_down_done) = (false, false);
+            let up = pin!(flow.carry(&end, &self.upstream, early_up, &sent_up));
+            let down = pin!(flow.carry(&self.upstream, &end, early_down, &sent_down));
+            let (mut up, mut down) = (Direction::new(up), Direction::new(down));
+            // Either may have been woken; and what one's failure means depends on whether the other has ended.
             let both = poll_fn(|cx| {
-                // Either may have been woken, so both are polled.
-                for (side, is_done) in
-                    [(up.as_mut() as Direction<'_>, &mut is_up_done), (down.as_mut(), &mut is_down_done)]
-                {
-                    match if *is_done { Poll::Pending } else { side.poll(cx) } {
-                        Poll::Ready(Ok(())) => *is_done = true,
-                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                        Poll::Pending => {}
-                    }
+                up.poll(cx);
+                down.poll(cx);
+                match (up.end, down.end) {
+                    (Some(Err(broken)), other) => Poll::Ready(Err(broken.of(Side::Client, Side::Server, other))),
+                    (other, Some(Err(broken))) => Poll::Ready(Err(broken.of(Side::Server, Side::Client, other))),
+                    (Some(Ok(())), Some(Ok(()))) => Poll::Ready(Ok(())),
+                    (None, _) | (_, None) => Poll::Pending,
                 }
-                if is_up_done && is_down_done { Poll::Ready(Ok(())) } else { Poll::Pending }
             });
             client.timer().bound(both).await
         };
         self.record.bytes_in += sent_up.get();
         self.record.bytes_out += sent_down.get();
-        match ended {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => {
-                // One side broke: the other must see a break too, not an orderly end.
-                client.abort();
-                self.upstream.abort();
-                self.record.end = Some(Own::TunnelBroken.into());
-            }
-            Err(_) => self.record.end = Some(Own::TunnelIdle.into()),
+        self.record.end = match ended {
+            Ok(Ok(()) | Err(Meaning::Over)) => None,
+            Ok(Err(Meaning::ClientLeft)) => Some(Own::ClientGone.into()),
+            Ok(Err(Meaning::ServerBroke)) => Some(Own::TunnelBroken.into()),
+            Err(_) => Some(Own::TunnelIdle.into()),
+        };
+        if matches!(ended, Ok(Err(Meaning::ClientLeft | Meaning::ServerBroke))) {
+            // One side broke: the other must see a break too, not an orderly end.
+            client.abort();
+            self.upstream.abort();
         }
         self.record.finish(client.connection());
     }
 }
 
-type Direction<'a> = Pin<&'a mut dyn Future<Output = io::Result<()>>>;
+/// Bytes one way, and how that ended.
+struct Direction<'a> {
+    carrying: Pin<&'a mut dyn Future<Output = Result<(), Broken>>>,
+    end: Option<Result<(), Broken>>,
+}
+
+impl<'a> Direction<'a> {
+    fn new(carrying: Pin<&'a mut dyn Future<Output = Result<(), Broken>>>) -> Direction<'a> {
+        Direction { carrying, end: None }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) {
+        if self.end.is_none()
+            && let Poll::Ready(end) = self.carrying.as_mut().poll(cx)
+        {
+            self.end = Some(end);
+        }
+    }
+}
+
+/// A direction's failure.
+#[derive(Debug, Clone, Copy)]
+struct Broken {
+    /// It was the side that the bytes come from, not the one they go to.
+    is_source: bool,
+    departure: Departure,
+}
+
+impl Broken {
+    fn source(error: &io::Error) -> Broken {
+        let departure = match error.kind() {
+            io::ErrorKind::UnexpectedEof => Departure::Silent,
+            _ => Departure::Broken,
+        };
+        Broken { is_source: true, departure }
+    }
+
+    fn sink(_: io::Error) -> Broken {
+        Broken { is_source: false, departure: Departure::Broken }
+    }
+
+    /// What this failure of the direction from `source` to `sink` means; `back` is how the other direction ended, if it did.
+    fn of(self, source: Side, sink: Side, back: Option<Result<(), Broken>>) -> Meaning {
+        // What the source's opposite had to say came by the other direction; the sink's by this one, which broke.
+        match self.is_source {
+            true => meaning(source, self.departure, matches!(back, Some(Ok(())))),
+            false => meaning(sink, self.departure, false),
+        }
+    }
+}
 
 struct Flow<'a> {
     timer: &'a Timer,
@@ -87,13 +136,19 @@ impl Flow<'_> {
     }
 
     /// Until `from` ends; then `to` gets the end and the other direction less patience.
-    async fn carry(&self, from: &impl End, to: &impl End, early: Option<Bytes>, sent: &Cell<u64>) -> io::Result<()> {
+    async fn carry(
+        &self,
+        from: &impl End,
+        to: &impl End,
+        early: Option<Bytes>,
+        sent: &Cell<u64>,
+    ) -> Result<(), Broken> {
         let mut turn = Turn::default();
         let mut next = early.filter(|bytes| !bytes.is_empty());
         loop {
             let bytes = match next.take() {
                 Some(bytes) => bytes,
-                None => poll_fn(|cx| from.poll_recv(cx)).await?,
+                None => poll_fn(|cx| from.poll_recv(cx)).await.map_err(|error| Broken::source(&error))?,
             };
             self.progress();
             if bytes.is_empty() {
@@ -103,7 +158,7 @@ impl Flow<'_> {
                 return Ok(());
             }
             let count = bytes.len() as u64;
-            to.send_bytes(bytes).await?;
+            to.send_bytes(bytes).await.map_err(Broken::sink)?;
             sent.set(sent.get() + count);
             turn.step().await;
         }

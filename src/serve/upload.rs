@@ -6,7 +6,7 @@ use crate::net::pool;
 use crate::net::splice::{SPLICE_BYTES_MIN, Splice};
 use crate::net::spool::Spooled;
 use crate::net::stream::{Bytes, Stream};
-use crate::policy::upload::{Allowance, Patience};
+use crate::policy::pace::{Allowance, Patience};
 use crate::proto::http1::exchange::Framing;
 use crate::proto::http1::{BodyLength, BodyReader, ChunkError, emit};
 use crate::serve::body::{Turn, append, receive};

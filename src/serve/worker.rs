@@ -340,7 +340,6 @@ impl Drop for Worker {
 }
 
 fn spawn_control(shared: Arc<Shared>) -> Result<ExecutorJoinHandle<()>, StartError> {
-    let builder = executor::builder(Placement::Unbound, "control");
     let run = move || async move {
         match executor::start_driver(&shared) {
             Ok(driver) => {
@@ -351,7 +350,7 @@ fn spawn_control(shared: Arc<Shared>) -> Result<ExecutorJoinHandle<()>, StartErr
             Err(error) => tracing::error!(%error, "no event loop for health checks, servers count as up"),
         }
     };
-    builder.spawn(run).map_err(|error| StartError::Thread(error.to_string()))
+    executor::spawn_control(run).map_err(|error| StartError::Thread(error.to_string()))
 }
 
 fn by_core(sockets: Vec<(ListenerSocket, OwnedFd)>, cores: usize) -> HashMap<usize, Vec<Socketed>> {

@@ -81,6 +81,39 @@ fn an_extended_connect_is_bridged_to_an_upgrade() {
 }
 
 #[test]
+fn a_tunnel_that_its_client_cancels_is_left_and_one_that_was_over_is_not() {
+    let origin = Origin::start(|mut peer| {
+        let Some(request) = peer.head() else { return };
+        let accept = accept_of(request.field("sec-websocket-key").unwrap());
+        peer.send(format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: {accept}\r\n\r\n"
+        ));
+        if request.path() != "/ends" {
+            peer.drain();
+        }
+    });
+    on_each_driver(&Origin::config(&[&origin], ""), |edge| {
+        let mut raw = Raw::connect(edge);
+        let mut fields = WEBSOCKET;
+        fields[4] = (":path", "/ends");
+        raw.headers(1, 0, &fields);
+        raw.until("the end", |frame| frame.kind == DATA && frame.flags & END_STREAM != 0);
+        let cancel = 8u32.to_be_bytes();
+        raw.frame(RST_STREAM, 0, 1, &cancel);
+        edge.wait("a tunnel that was over is gone", |edge| edge.metric("lyre_frontend_tunnels") == 0);
+        assert_eq!(edge.metric("lyre_http_failed_total"), 0);
+        raw.headers(3, 0, &WEBSOCKET);
+        assert_eq!(raw.outcome(3), Ok(200));
+        edge.wait("a tunnel", |edge| edge.metric("lyre_frontend_tunnels") == 1);
+        raw.frame(RST_STREAM, 0, 3, &cancel);
+        edge.wait("a cancelled tunnel is gone", |edge| edge.metric("lyre_frontend_tunnels") == 0);
+        let left = edge.metric("lyre_http_failed_total{side=\"downstream\",reason=\"client_gone\"}");
+        assert_eq!((left, edge.metric("lyre_http_failed_total")), (1, 1));
+    });
+}
+
+#[test]
 fn a_tunnel_is_opened_only_by_the_right_answer() {
     let origin = Origin::start(|mut peer| match peer.peek() {
         path if path.contains("/wrong") => echo(peer),

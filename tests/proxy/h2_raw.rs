@@ -87,6 +87,17 @@ fn huffman_digits(bytes: &[u8]) -> u16 {
     number
 }
 
+/// A client that trusts anybody, and asks for no protocol.
+pub fn trusting() -> ClientConfig {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+        .with_no_client_auth()
+}
+
 impl Raw {
     /// Connected, prefaces exchanged.
     pub fn connect(edge: &Edge) -> Raw {
@@ -105,13 +116,7 @@ impl Raw {
 
     /// Connected, nothing said.
     fn dial(edge: &Edge, name: &str) -> Raw {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
-            .with_no_client_auth();
+        let mut config = trusting();
         config.alpn_protocols = vec![b"h2".to_vec()];
         let tcp = TcpStream::connect(edge.address).unwrap();
         tcp.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -30,6 +30,7 @@ mod php;
 mod port;
 mod presets;
 mod real;
+mod slow_read;
 mod spool;
 mod streams;
 mod tls;

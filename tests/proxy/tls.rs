@@ -1,7 +1,7 @@
 //! The same worker behind an https listener, with a rustls client in front.
 
 use crate::edge::{Edge, field};
-use crate::origin::{Origin, ok};
+use crate::origin::{Origin, Peer, ok};
 use lyre::config::settings::{Certificate, ListenerKind};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -32,9 +32,14 @@ pub fn certificate() -> (Certificate, Arc<ClientConfig>) {
 }
 
 fn connect(edge: &Edge, config: &Arc<ClientConfig>) -> TlsClient {
+    over(TcpStream::connect(edge.address).unwrap(), config)
+}
+
+/// To `cloud.test`.
+pub fn over(tcp: TcpStream, config: &Arc<ClientConfig>) -> TlsClient {
     let name = ServerName::try_from("cloud.test").unwrap();
-    let tcp = TcpStream::connect(edge.address).unwrap();
     tcp.set_read_timeout(Some(crate::edge::PATIENCE)).unwrap();
+    tcp.set_write_timeout(Some(crate::edge::PATIENCE)).unwrap();
     StreamOwned::new(ClientConnection::new(config.clone(), name).unwrap(), tcp)
 }
 
@@ -142,5 +147,60 @@ fn a_redirecting_listener_sends_to_https_and_keeps_the_target() {
             assert_eq!((response.status, response.field("location")), (308, Some("https://cloud.test/a%2Fb?c=d")));
         }
         assert_eq!(origin.connections(), 0);
+    }
+}
+
+/// Browsers do so: the closing handshake of the WebSocket is all the goodbye they say.
+#[test]
+fn a_client_that_leaves_its_websocket_without_a_goodbye_of_tls_has_left_and_nothing_broke() {
+    const UPGRADE: &[u8] = b"GET /ws HTTP/1.1\r\nHost: cloud.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let origin = Origin::start(|mut peer: Peer| {
+        let Some(request) = peer.head() else { return };
+        peer.send(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nhello",
+        );
+        if request.path() == "/ws" {
+            peer.exactly(4);
+            peer.send("ends");
+        } else {
+            peer.drain();
+        }
+    });
+    for driver in ["epoll", "io_uring"] {
+        let (certificate, client) = certificate();
+        let edge = Edge::start_with(&Origin::config(&[&origin], ""), driver, 1, |settings| {
+            settings.certificates = vec![certificate.clone()];
+            settings.listeners[0].kind = ListenerKind::Https;
+        });
+        let open = |path: &str| {
+            let mut tls = connect(&edge, &client);
+            tls.write_all(&String::from_utf8_lossy(UPGRADE).replace("/ws", path).into_bytes()).unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\nhello") {
+                let mut byte = [0];
+                tls.read_exact(&mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            tls
+        };
+        let failed = |edge: &Edge| edge.metric("lyre_http_failed_total");
+        // The server says that this is the end, and the client goes without a word.
+        let mut tls = open("/ws");
+        tls.write_all(b"over").unwrap();
+        let mut rest = Vec::new();
+        tls.read_to_end(&mut rest).unwrap();
+        assert_eq!(rest, b"ends");
+        drop(tls);
+        edge.wait("its tunnel is over", |edge| edge.metric("lyre_frontend_tunnels") == 0);
+        assert_eq!(failed(&edge), 0, "{driver}");
+        // Nobody else had ended it: then the client left.
+        let tls = open("/stays");
+        edge.wait("a tunnel", |edge| edge.metric("lyre_frontend_tunnels") == 1);
+        drop(tls);
+        edge.wait("its tunnel is over", |edge| edge.metric("lyre_frontend_tunnels") == 0);
+        let left = edge.metric("lyre_http_failed_total{side=\"downstream\",reason=\"client_gone\"}");
+        assert_eq!((left, failed(&edge)), (1, 1), "{driver}");
     }
 }

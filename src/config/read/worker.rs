@@ -5,7 +5,7 @@ use crate::config::file::{Item, Section};
 use crate::config::findings::{Findings, Place};
 use crate::config::names;
 use crate::config::settings::{
-    AccessLog, Admin, Dns, DriverChoice, Limits, Log, LogFormat, Spool, Timeouts, UploadRate, Worker,
+    AccessLog, Admin, Dns, DriverChoice, LeastRate, Limits, Log, LogFormat, Spool, Timeouts, Worker,
 };
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -64,7 +64,8 @@ pub(super) fn timeouts(c: &mut Context, root: &mut Section) -> Timeouts {
         handshake: section.duration(f, "handshake", S..=HOUR, 10 * S),
         keepalive: section.duration(f, "keepalive", S..=HOUR, 60 * S),
         client_idle: section.duration(f, "client_idle", S..=24 * HOUR, 60 * S),
-        upload: upload_rate(f, &mut section),
+        upload: least_rate(f, &mut section, ["upload_rate", "upload_window"], UPLOAD),
+        download: least_rate(f, &mut section, ["download_rate", "download_window"], DOWNLOAD),
         drain: section.duration(f, "drain", Duration::ZERO..=24 * HOUR, 30 * S),
     };
     section.finish(f);
@@ -196,16 +197,24 @@ fn body_bytes_max(f: &mut Findings, item: &Item) -> Option<u64> {
     item.size(f, 1..=u64::MAX)
 }
 
+const UPLOAD: LeastRate = LeastRate { bytes_per_second: KIB, window: Duration::from_secs(30) };
+const DOWNLOAD: LeastRate = LeastRate { bytes_per_second: 256, window: Duration::from_secs(60) };
+
 /// `"off"`, or bytes a second.
-fn upload_rate(f: &mut Findings, section: &mut Section) -> Option<UploadRate> {
-    let item = section.optional("upload_rate");
-    let window = section.duration(f, "upload_window", S..=HOUR, 30 * S);
+fn least_rate(
+    f: &mut Findings,
+    section: &mut Section,
+    [rate, window]: [&'static str; 2],
+    default: LeastRate,
+) -> Option<LeastRate> {
+    let item = section.optional(rate);
+    let window = section.duration(f, window, S..=HOUR, default.window);
     let bytes_per_second = match item {
-        None => KIB,
+        None => default.bytes_per_second,
         Some(item) if item.is_text() && item.text(f) == Some("off") => return None,
         Some(item) => item.size(f, 1..=GIB)?,
     };
-    Some(UploadRate { bytes_per_second, window })
+    Some(LeastRate { bytes_per_second, window })
 }
 
 pub(super) fn user(c: &mut Context, item: &Item) -> Option<String> {

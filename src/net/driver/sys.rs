@@ -100,6 +100,26 @@ pub(super) fn finish(fd: &impl AsFd) {
     let _ = SockRef::from(fd).shutdown(std::net::Shutdown::Write);
 }
 
+/// Bytes that a TCP peer has acknowledged so far. None: it is no TCP socket.
+pub(super) fn acknowledged(fd: &impl AsFd) -> Option<u64> {
+    const AT: usize = std::mem::offset_of!(libc::tcp_info, tcpi_bytes_acked);
+    let mut info = [0; size_of::<libc::tcp_info>()];
+    let mut length = info.len() as libc::socklen_t;
+    // SAFETY: the pointers describe `info` and its length, which outlive the call.
+    let answer = unsafe {
+        libc::getsockopt(
+            fd.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    // The kernel writes no more than it knows of.
+    let known = info.get(..length as usize).filter(|_| answer == 0)?;
+    known.get(AT..)?.first_chunk().map(|bytes| u64::from_ne_bytes(*bytes))
+}
+
 /// IP_BIND_ADDRESS_NO_PORT: the port is chosen at connect, when the kernel knows the whole 4-tuple, so that 64 k
 /// connections per destination (not per source) are possible.
 fn defer_port_choice(socket: &Socket) -> io::Result<()> {

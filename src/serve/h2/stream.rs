@@ -48,6 +48,8 @@ pub(super) struct Client {
     /// Read, and not yet passed on: the client has no credit for it.
     owed: Cell<usize>,
     uploaded: Cell<u64>,
+    /// Body bytes that the client's windows and the frame layer took.
+    sent: Cell<u64>,
     respond: RefCell<SendResponse<Bytes>>,
     /// After the head of the response.
     sender: RefCell<Option<SendStream<Bytes>>>,
@@ -87,6 +89,7 @@ impl Client {
             unread: RefCell::default(),
             owed: Cell::new(0),
             uploaded: Cell::new(0),
+            sent: Cell::new(0),
             respond: RefCell::new(respond),
             sender: RefCell::new(None),
             key: RefCell::new(None),
@@ -205,6 +208,7 @@ impl Client {
             let (now, later) = bytes.split_at_checked(room.min(bytes.len())).unwrap_or((bytes, &[]));
             let data = Bytes::copy_from_slice(now);
             self.with_sender(|sender| sender.send_data(data, is_end && later.is_empty()))?;
+            self.sent.set(self.sent.get() + now.len() as u64);
             bytes = later;
         }
         Ok(())
@@ -352,6 +356,12 @@ impl Downstream for Client {
         self.respond.borrow_mut().poll_reset(cx).map(|_| Err(gone()))
     }
 
+    /// Of this stream: others get their share of a slow connection in turn, and one whose window stays closed gains nothing
+    /// by them.
+    fn taken(&self) -> Option<u64> {
+        Some(self.sent.get())
+    }
+
     async fn send_interim(&self, out: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         let sent = self
             .response(&out)
@@ -415,6 +425,10 @@ impl Downstream for Client {
 fn broken(error: h2::Error) -> io::Error {
     if error.is_io() {
         return error.into_io().unwrap_or_else(gone);
+    }
+    // The client wants no more of this stream: as if it had closed a connection without a goodbye.
+    if error.is_remote() && error.is_reset() && matches!(error.reason(), Some(Reason::CANCEL | Reason::NO_ERROR)) {
+        return io::ErrorKind::UnexpectedEof.into();
     }
     io::Error::other(error)
 }
