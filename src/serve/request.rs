@@ -83,6 +83,8 @@ async fn conclude<D: Downstream>(client: &D, mut record: Record, finished: Resul
         Ok(Finished::Tunnel { upstream, slot, from_client, from_upstream, idle_max }) => {
             record.leave_flight();
             record.request.shrink();
+            let boxed = |early: Option<Bytes>| early.filter(|bytes| !bytes.is_empty()).map(Box::new);
+            let (from_client, from_upstream) = (boxed(from_client), boxed(from_upstream));
             Next::Tunnel(Box::new(Tunnel { upstream, slot, from_client, from_upstream, record, idle_max }))
         }
         Err(fault) => refuse(client, record, fault).await,

@@ -24,9 +24,9 @@ pub struct Tunnel {
     pub upstream: Stream,
     /// Holds the server's place for as long as the tunnel lives.
     pub slot: Slot,
-    /// Bytes that came right behind the heads.
-    pub from_client: Option<Bytes>,
-    pub from_upstream: Option<Bytes>,
+    /// Bytes that came right behind the heads. Rare, so a tunnel without them pays nothing for them.
+    pub from_client: Option<Box<Bytes>>,
+    pub from_upstream: Option<Box<Bytes>>,
     pub record: Record,
     pub idle_max: Duration,
 }
@@ -135,32 +135,37 @@ impl Flow<'_> {
         self.timer.arm(self.idle_max.get());
     }
 
-    /// Until `from` ends; then `to` gets the end and the other direction less patience.
-    async fn carry(
+    /// Until `from` ends; then `to` gets the end and the other direction less patience. No async function, which would
+    /// keep its arguments twice.
+    fn carry(
         &self,
         from: &impl End,
         to: &impl End,
-        early: Option<Bytes>,
+        early: Option<Box<Bytes>>,
         sent: &Cell<u64>,
-    ) -> Result<(), Broken> {
-        let mut turn = Turn::default();
-        let mut next = early.filter(|bytes| !bytes.is_empty());
-        loop {
-            let bytes = match next.take() {
-                Some(bytes) => bytes,
-                None => poll_fn(|cx| from.poll_recv(cx)).await.map_err(|error| Broken::source(&error))?,
-            };
-            self.progress();
-            if bytes.is_empty() {
-                to.finish().await;
-                self.idle_max.set(self.idle_max.get().min(HALF_CLOSED_IDLE_MAX));
-                self.progress();
-                return Ok(());
+    ) -> impl Future<Output = Result<(), Broken>> {
+        async move {
+            if let Some(bytes) = early {
+                sent.set(bytes.len() as u64);
+                Box::pin(to.send_bytes(*bytes)).await.map_err(Broken::sink)?;
             }
-            let count = bytes.len() as u64;
-            to.send_bytes(bytes).await.map_err(Broken::sink)?;
-            sent.set(sent.get() + count);
-            turn.step().await;
+            let mut turn = Turn::default();
+            loop {
+                let bytes = poll_fn(|cx| from.poll_recv(cx)).await.map_err(|error| Broken::source(&error))?;
+                self.progress();
+                let count = bytes.len() as u64;
+                if count == 0 {
+                    // Now, or it would have its place in every idle tunnel.
+                    drop(bytes);
+                    to.finish().await;
+                    self.idle_max.set(self.idle_max.get().min(HALF_CLOSED_IDLE_MAX));
+                    self.progress();
+                    return Ok(());
+                }
+                to.send_bytes(bytes).await.map_err(Broken::sink)?;
+                sent.set(sent.get() + count);
+                turn.step().await;
+            }
         }
     }
 }
@@ -215,5 +220,22 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.counters().tunnels.down();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::connection::Connection;
+
+    fn size_of_future<A, F>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_tunnel_is_small() {
+        assert!(size_of::<Tunnel>() <= 320, "{}", size_of::<Tunnel>());
+        let run = size_of_future(|(tunnel, client): (Box<Tunnel>, Rc<Connection>)| tunnel.run(client));
+        assert!(run <= 512, "{run}");
     }
 }
