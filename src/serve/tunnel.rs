@@ -135,8 +135,8 @@ impl Flow<'_> {
         self.timer.arm(self.idle_max.get());
     }
 
-    /// Until `from` ends; then `to` gets the end and the other direction less patience. No async function, which would
-    /// keep its arguments twice.
+    /// Until `from` ends; then `to` gets the end and the other direction less patience.
+    #[allow(clippy::manual_async_fn)] // which would keep its arguments twice, in every idle tunnel
     fn carry(
         &self,
         from: &impl End,
