@@ -13,8 +13,9 @@ use std::time::Duration;
 
 /// A demo that was left running, after it said so.
 fn kept(user: Option<u32>, program: &str) -> (Child, String) {
-    let mut command = Command::new(program);
-    command.args(["demo", "--keep"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Who runs us in the background may have had the interrupt ignored, and that is inherited.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT", program, "demo", "--keep"]).stdout(Stdio::piped()).stderr(Stdio::piped());
     if let Some(user) = user {
         command.uid(user).gid(user);
     }

@@ -214,6 +214,45 @@ fn an_upgraded_connection_carries_bytes_both_ways_and_half_closes() {
     });
 }
 
+/// notify_push's clients say nothing but a ping every 30 seconds, for days. `LYRE_TEST_IDLE_SECONDS` (90: longer than any
+/// timeout for other connections) makes it longer. Both drivers at once, and TLS is a matter of `tls`.
+#[test]
+fn a_push_client_that_only_pings_every_half_minute_stays() {
+    const PING: &[u8] = &[0x89, 0x80, 1, 2, 3, 4];
+    const PONG: &[u8] = &[0x8a, 0];
+    let push = Origin::start(|mut peer| {
+        accept_upgrade(&mut peer);
+        peer.stream.set_read_timeout(None).unwrap();
+        while peer.exactly(PING.len()).is_some_and(|frame| frame == PING) {
+            peer.send(PONG);
+        }
+    });
+    let web = Origin::answering(|_| b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec());
+    let config = Origin::config(&[&web], &format!("[push]\nservers = [\"{}\"]\n", push.address));
+    let mut clients: Vec<(Edge, Client)> = ["epoll", "io_uring"]
+        .into_iter()
+        .map(|driver| {
+            let edge = Edge::start(&config, driver, 1);
+            let mut client = edge.connect();
+            client.send(UPGRADE);
+            assert_eq!(client.response("GET").status, 101);
+            assert_eq!(client.exactly(5), b"hello");
+            (edge, client)
+        })
+        .collect();
+    let seconds = std::env::var("LYRE_TEST_IDLE_SECONDS").map_or(90, |text| text.parse().expect("whole seconds"));
+    for _ in 0..seconds / 30_u64 {
+        std::thread::sleep(Duration::from_secs(30));
+        for (_, client) in &mut clients {
+            client.send(PING);
+            assert_eq!(client.exactly(2), PONG);
+        }
+    }
+    for (edge, _) in &clients {
+        assert_eq!(edge.metric("lyre_frontend_tunnels"), 1);
+    }
+}
+
 #[test]
 fn a_reset_tunnel_is_reset_on_the_other_side_too() {
     let origin = Origin::start(|mut peer| {

@@ -194,7 +194,7 @@ fn script(findings: &mut Findings, block: &Statement) -> Option<Defined> {
         findings.add(statement, class, why);
     }
     let name = block.argument(0).unwrap_or_default().to_owned();
-    Some(Defined { by: "track_script", name, lines, weight: own_weight, is_inverted, class, why })
+    Some(Defined { by: "track_script", name, lines: once(lines), weight: own_weight, is_inverted, class, why })
 }
 
 fn process(findings: &mut Findings, block: &Statement) -> Option<Defined> {
@@ -251,7 +251,6 @@ fn process(findings: &mut Findings, block: &Statement) -> Option<Defined> {
             _ => findings.unknown(statement, "vrrp_track_process"),
         }
     }
-    lines.dedup_by(|one, other| one.split(" = ").next() == other.split(" = ").next());
     if !has_name {
         findings.refused(block, "names no process");
         return None;
@@ -259,7 +258,7 @@ fn process(findings: &mut Findings, block: &Statement) -> Option<Defined> {
     let (class, why) = (Class::Mapped, "[[track]] of kind process");
     findings.add(block, class, why);
     let name = block.argument(0).unwrap_or_default().to_owned();
-    Some(Defined { by: "track_process", name, lines, weight: own_weight, is_inverted, class, why })
+    Some(Defined { by: "track_process", name, lines: once(lines), weight: own_weight, is_inverted, class, why })
 }
 
 fn file(findings: &mut Findings, block: &Statement) -> Option<Defined> {
@@ -291,7 +290,15 @@ fn file(findings: &mut Findings, block: &Statement) -> Option<Defined> {
     let (class, why) = (Class::Mapped, "[[track]] of kind file");
     findings.add(block, class, why);
     let name = block.argument(0).unwrap_or_default().to_owned();
-    Some(Defined { by: "track_file", name, lines, weight: own_weight, is_inverted, class, why })
+    Some(Defined { by: "track_file", name, lines: once(lines), weight: own_weight, is_inverted, class, why })
+}
+
+/// Each key once: of what is said several times keepalived takes the last.
+fn once(lines: Vec<String>) -> Vec<String> {
+    let key = |line: &str| line.split(" = ").next().unwrap_or_default().to_owned();
+    let keys: Vec<String> = lines.iter().map(|line| key(line)).collect();
+    let is_last = |at: usize| keys.iter().rposition(|other| keys.get(at) == Some(other)) == Some(at);
+    lines.into_iter().enumerate().filter(|(at, _)| is_last(*at)).map(|(_, line)| line).collect()
 }
 
 /// A path, or a list of path and arguments; what needs a shell or the search path gets a shell.
