@@ -73,7 +73,9 @@ impl Cluster {
         let more = prepare(&directory);
         let mut cluster = Cluster { nodes: [None, None, None], directory, more };
         let seed = cluster.data(0);
+        // Each server removes at its start what it takes for its own left-overs in the directory for temporary files.
         let install = Command::new("/usr/bin/mariadb-install-db")
+            .env("TMPDIR", &cluster.directory)
             .args(["--no-defaults", "--auth-root-authentication-method=normal", "--user=mysql", "--skip-test-db"])
             .arg(format!("--datadir={}", seed.display()))
             .output()
@@ -98,6 +100,7 @@ impl Cluster {
         let data = self.data(node);
         let log = std::fs::File::create(self.directory.join(format!("node{node}.log"))).unwrap();
         let mut command = Command::new("/usr/sbin/mariadbd");
+        command.env("TMPDIR", &data);
         command.args([
             "--no-defaults",
             "--user=mysql",
