@@ -1,9 +1,9 @@
 //! Clients that take their responses slowly: too slowly, or as slowly as they may.
 
-use crate::edge::{Client, Edge, PATIENCE, on_each_driver};
+use crate::edge::{Client, Edge, PATIENCE, on_each_driver, read};
 use crate::h2;
 use crate::h2_raw::{RST_STREAM, Raw, WINDOW_UPDATE, trusting};
-use crate::origin::{Origin, Peer};
+use crate::origin::{Origin, Peer, ok};
 use crate::tls;
 use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
@@ -41,8 +41,8 @@ fn pour(mut peer: Peer) {
 
 /// Takes 80 KiB a second until there is no more.
 fn sip(mut from: impl Read) -> usize {
-    let mut total = 0;
-    while let Ok(count @ 1..) = from.read(&mut [0; 4096]) {
+    let (mut total, mut piece) = (0, [0; 4096]);
+    while let Ok(count @ 1..) = read(&mut from, &mut piece) {
         total += count;
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -77,7 +77,7 @@ fn a_response_that_is_taken_too_slowly_is_cut_over_tls_and_its_stream_alone_over
     let origin = Origin::start(|mut peer| match peer.peek() {
         path if path.contains("/small") => {
             peer.request();
-            peer.send(crate::origin::ok("x"));
+            peer.send(ok("x"));
         }
         _ => pour(peer),
     });
@@ -110,6 +110,25 @@ fn a_response_that_is_taken_too_slowly_is_cut_over_tls_and_its_stream_alone_over
     });
 }
 
+/// H29: what was asked for is not held for a client that never lets it go.
+#[test]
+fn a_stream_whose_window_stays_closed_is_given_up_and_its_connection_goes_on() {
+    let origin = Origin::answering(|request| ok(vec![b'x'; if request.path() == "/big" { 1 << 20 } else { 1 }]));
+    h2::on_each_driver(&Origin::config(&[&origin], "[timeouts]\nclient_idle = \"1s\"\n"), |edge| {
+        let mut raw = Raw::connect(edge);
+        raw.get(1, "/big");
+        assert_eq!(raw.outcome(1), Ok(200));
+        let reset = raw.until("a reset", |frame| frame.kind == RST_STREAM);
+        assert_eq!(reset.stream, 1);
+        let stuck = "lyre_http_failed_total{side=\"downstream\",reason=\"client_stuck\"}";
+        edge.wait("it is counted", |edge| edge.metric(stuck) == 1);
+        raw.frame(WINDOW_UPDATE, 0, 0, &(1u32 << 16).to_be_bytes());
+        raw.get(3, "/small");
+        assert_eq!(raw.outcome(3), Ok(200));
+        edge.wait("its server is free", |edge| edge.metric("lyre_server_outstanding") == 0);
+    });
+}
+
 /// More than all kernel buffers on the way take.
 const LONG_BYTES: usize = 24 << 20;
 
@@ -137,7 +156,7 @@ fn whoever_takes_some_all_the_time_or_waits_for_the_server_gets_everything() {
         let mut taken = Vec::new();
         while since.elapsed() < Duration::from_secs(12) {
             let mut piece = [0; 4096];
-            let count = stream.read(&mut piece).unwrap();
+            let count = read(&mut stream, &mut piece).unwrap();
             assert!(count > 0, "cut after {} bytes", taken.len());
             taken.extend_from_slice(&piece[..count]);
             std::thread::sleep(Duration::from_millis(100));
