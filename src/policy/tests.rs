@@ -69,19 +69,22 @@ fn no_truncation_of_any_vector_panics_or_completes_more() {
     }
 }
 
-/// `cargo test write_fuzz_seeds -- --ignored` turns the vectors into seeds of the `http1_*` fuzz targets.
+/// `cargo test write_fuzz_seeds -- --ignored` turns the vectors into seeds of the fuzz targets `http1_*` and `forwarded`.
 #[test]
 #[ignore = "writes files: fuzz/corpus"]
 fn write_fuzz_seeds() {
     let write = |target: &str, case: &Case, bytes: &[u8]| {
+        // Where to cut is the first thing that the targets of codecs read.
+        let cut: &[u8] = if target == "forwarded" { b"" } else { b"\x07\0" };
         let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
         std::fs::create_dir_all(&directory).unwrap();
         let number = case.inputs.iter().position(|input| input.ends_with(bytes)).unwrap_or(0);
-        std::fs::write(directory.join(format!("{}-{number}", case.id)), [b"\x07\0", bytes].concat()).unwrap();
+        std::fs::write(directory.join(format!("{}-{number}", case.id)), [cut, bytes].concat()).unwrap();
     };
     for case in REQUESTS.iter().flat_map(|text| corpus::parse(text)) {
         for input in case.inputs.iter().filter(|input| input.len() < 1_024) {
             write("http1_request", &case, input);
+            write("forwarded", &case, input);
             let body = input.windows(4).position(|end| end == b"\r\n\r\n").map(|at| &input[at + 4..]);
             if let Some(body) = body.filter(|_| case.id.starts_with('C')) {
                 write("http1_chunked", &case, body);

@@ -76,6 +76,16 @@ impl Edge {
     }
 }
 
+/// As `Read::read`. The kernel does not take up a read with a time limit again after a signal or a standstill.
+pub fn read(from: &mut impl Read, into: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match from.read(into) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// A client connection that reads responses off a byte stream.
 pub struct Client {
     pub stream: TcpStream,
@@ -130,16 +140,13 @@ impl Client {
     /// Reads more; 0 at the end. A reset is an end too.
     fn more(&mut self) -> usize {
         let mut chunk = [0; 64 * 1024];
-        loop {
-            match self.stream.read(&mut chunk) {
-                Ok(count) => {
-                    self.buffer.extend_from_slice(&chunk[..count]);
-                    return count;
-                }
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return 0,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => panic!("client read: {error}, have {:?}", String::from_utf8_lossy(&self.buffer)),
+        match read(&mut self.stream, &mut chunk) {
+            Ok(count) => {
+                self.buffer.extend_from_slice(&chunk[..count]);
+                count
             }
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => 0,
+            Err(error) => panic!("client read: {error}, have {:?}", String::from_utf8_lossy(&self.buffer)),
         }
     }
 

@@ -125,11 +125,39 @@ fn maintenance_is_not_death() {
         // All are in maintenance: Nextcloud's own answer says so best, and the node is not degraded.
         let response = edge.get("/");
         assert_eq!((response.status, response.text().as_str()), (503, "MM"));
+        assert_eq!(response.field("x-nextcloud-maintenance-mode"), Some("1"));
         assert_eq!(edge.worker.shared.page.summary.usable_servers.load(Ordering::Relaxed), 1);
         is_maintenance.store(false, Ordering::Relaxed);
         edge.wait("up again", |edge| {
             lyre::serve::report::status(&edge.worker.shared)["pools"][0]["servers"][0]["state"] == "up"
         });
+    });
+}
+
+#[test]
+fn a_server_in_maintenance_leaves_the_requests_to_the_others() {
+    let maintained =
+        || (200, r#"{"installed":true,"maintenance":true,"needsDbUpgrade":false,"version":"32.0.3.2"}"#.to_owned());
+    let busy = Origin::with_status(maintained, |mut peer| {
+        while peer.request().is_some() {
+            peer.send("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\nMM");
+        }
+    });
+    let well = Origin::answering(|_| ok("well"));
+    let config = Origin::config(&[&busy, &well], "check = { kind = \"nextcloud\", interval = \"100ms\" }\n");
+    on_each_driver(&config, |edge| {
+        edge.wait("both are known", |edge| {
+            let status = lyre::serve::report::status(&edge.worker.shared);
+            let state = |number: usize| status["pools"][0]["servers"][number]["state"].clone();
+            (state(0), state(1)) == ("maintenance".into(), "up".into())
+        });
+        let before = busy.requests().len();
+        for method in ["GET", "POST"].repeat(10) {
+            let mut client = edge.connect();
+            client.send(format!("{method} / HTTP/1.1\r\nHost: cloud.test\r\nContent-Length: 0\r\n\r\n"));
+            assert_eq!(client.response(method).text(), "well");
+        }
+        assert_eq!(busy.requests().len(), before);
     });
 }
 
@@ -220,5 +248,99 @@ fn a_silent_server_is_a_gateway_timeout_and_a_broken_one_a_bad_gateway() {
         for (path, status) in [("/silent", 504), ("/close", 502), ("/ambiguous", 502)] {
             assert_eq!(edge.get(path).status, status, "{path}");
         }
+    });
+}
+
+#[test]
+fn a_server_that_stalls_in_the_middle_is_given_up_and_never_looks_like_an_end() {
+    let origin = Origin::start(|mut peer| {
+        let request = peer.request().unwrap();
+        peer.send(match request.path() {
+            "/short" => "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf".to_owned(),
+            // Its rest would pass through the kernel.
+            "/long" => "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nhalf".to_owned(),
+            "/chunked" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n".to_owned(),
+            _ => return peer.send(ok("well")),
+        });
+        peer.drain();
+    });
+    on_each_driver(&Origin::config(&[&origin], "idle_timeout = \"1s\"\n"), |edge| {
+        let paths = ["/short", "/long", "/chunked"];
+        let mut clients = paths.map(|path| {
+            let mut client = edge.connect();
+            client.send(format!("GET {path} HTTP/1.1\r\nHost: cloud.test\r\n\r\n"));
+            client
+        });
+        // Nobody else waits for them.
+        assert_eq!(edge.get("/").text(), "well");
+        for (client, path) in clients.iter_mut().zip(paths) {
+            let response = client.response("GET");
+            assert_eq!(
+                (response.status, response.is_complete, response.text().as_str()),
+                (200, false, "half"),
+                "{path}"
+            );
+        }
+        edge.wait("each is counted", |edge| {
+            edge.metric("lyre_http_failed_total{side=\"upstream\",reason=\"stuck\"}") == 3
+        });
+        edge.wait("its server is free", |edge| edge.metric("lyre_server_outstanding") == 0);
+    });
+}
+
+#[test]
+fn garbage_of_a_server_is_a_bad_gateway_or_a_cut_and_poisons_nobody() {
+    let origin = Origin::start(|mut peer| {
+        while let Some(request) = peer.request() {
+            match request.path() {
+                "/noise" => peer.send([0x16, 3, 1, 0, 0xff, b'\r', b'\n', 0, b'\r', b'\n']),
+                "/field" => peer.send("HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 2\r\n\r\nok"),
+                "/chunk" => peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n"),
+                _ => peer.send(ok(request.path())),
+            }
+        }
+    });
+    on_each_driver(&Origin::config(&[&origin], ""), |edge| {
+        for round in 0..3 {
+            assert_eq!(edge.get("/noise").status, 502);
+            assert_eq!(edge.get("/field").status, 502);
+            let mut client = edge.connect();
+            client.send("GET /chunk HTTP/1.1\r\nHost: cloud.test\r\n\r\n");
+            // What came with the head may have been seen before it was passed on.
+            let head = client.head();
+            let is_cut = head.starts_with("HTTP/1.1 200 ") && !client.rest().ends_with(b"0\r\n\r\n");
+            assert!(is_cut || head.starts_with("HTTP/1.1 502 "), "{head}");
+            let path = format!("/good{round}");
+            assert_eq!(edge.get(&path).text(), path);
+        }
+    });
+}
+
+/// The worst moment to close an idle connection: when a request is on its way on it.
+#[test]
+fn servers_that_close_kept_connections_under_requests_cost_no_client_anything() {
+    let origin = Origin::start(|mut peer| {
+        for _ in 0..10 {
+            let Some(request) = peer.request() else { return };
+            peer.send(ok(request.path()));
+        }
+        peer.request();
+    });
+    on_each_driver(&Origin::config(&[&origin], ""), |edge| {
+        std::thread::scope(|scope| {
+            for number in 0..4 {
+                let mut client = edge.connect();
+                scope.spawn(move || {
+                    for round in 0..100 {
+                        let path = format!("/{number}/{round}");
+                        client.send(format!("GET {path} HTTP/1.1\r\nHost: cloud.test\r\n\r\n"));
+                        let response = client.response("GET");
+                        assert_eq!((response.status, response.text()), (200, path));
+                    }
+                });
+            }
+        });
+        assert!(edge.metric("lyre_backend_retries_total") > 0);
+        assert_eq!(edge.metric("lyre_http_failed_total"), 0);
     });
 }

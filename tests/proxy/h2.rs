@@ -13,13 +13,16 @@ pub fn on_each_driver(config: &str, test: impl Fn(&mut Edge)) {
 
 pub fn on_each_driver_with(config: &str, change: impl Fn(&mut Settings), test: impl Fn(&mut Edge)) {
     for driver in ["epoll", "io_uring"] {
-        let mut edge = Edge::start_with(config, driver, 1, |settings| {
-            settings.certificates = vec![certificate("cloud.test")];
-            settings.listeners[0].kind = ListenerKind::Https;
-            change(settings);
-        });
-        test(&mut edge);
+        test(&mut start(config, driver, &change));
     }
+}
+
+pub fn start(config: &str, driver: &'static str, change: impl Fn(&mut Settings)) -> Edge {
+    Edge::start_with(config, driver, 1, |settings| {
+        settings.certificates = vec![certificate("cloud.test")];
+        settings.listeners[0].kind = ListenerKind::Https;
+        change(settings);
+    })
 }
 
 pub fn certificate(name: &str) -> Certificate {

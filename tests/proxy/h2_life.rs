@@ -1,13 +1,13 @@
 //! Streams from their first frame to their last: tunnels, trailers, interim answers, cuts, drains, backpressure.
 
-use crate::edge::{Edge, on_each_driver as on_each_plain_driver};
+use crate::edge::{Edge, on_each_driver as on_each_plain_driver, read};
 use crate::h2::{certificate, on_each_driver, on_each_driver_with};
 use crate::h2_raw::*;
 use crate::origin::{Origin, Peer, ok, settled};
 use base64::Engine as _;
 use lyre::serve::shared::Phase;
 use sha1::{Digest as _, Sha1};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -36,7 +36,7 @@ fn echo(mut peer: Peer) {
          Sec-WebSocket-Accept: {accept}\r\n\r\n"
     ));
     let mut chunk = [0; 64 * 1024];
-    while let Ok(count @ 1..) = peer.stream.read(&mut chunk) {
+    while let Ok(count @ 1..) = read(&mut peer.stream, &mut chunk) {
         peer.send(&chunk[..count]);
     }
     peer.send("bye");

@@ -1,9 +1,9 @@
 //! A client of frames: it sends what no library would, and reads what comes back.
 
-use crate::edge::{Edge, PATIENCE};
+use crate::edge::{Edge, PATIENCE, read};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::sync::Arc;
 
@@ -152,7 +152,7 @@ impl Raw {
                 return Some(frame);
             }
             let mut chunk = [0; 16 * 1024];
-            match self.tls.read(&mut chunk) {
+            match read(&mut self.tls, &mut chunk) {
                 Ok(0) => return None,
                 Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("nothing more came"),
@@ -169,7 +169,7 @@ impl Raw {
                 break Some(frame);
             }
             let mut chunk = [0; 16 * 1024];
-            match self.tls.read(&mut chunk) {
+            match read(&mut self.tls, &mut chunk) {
                 Ok(0) | Err(_) => break None,
                 Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
             }

@@ -1,7 +1,7 @@
 //! A scripted origin: one thread a connection, each runs the test's script over raw bytes.
 
-use crate::edge::{PATIENCE, field};
-use std::io::{Read, Write};
+use crate::edge::{PATIENCE, field, read};
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -147,7 +147,7 @@ impl Peer {
 
     fn more(&mut self) -> usize {
         let mut chunk = vec![0; 64 * 1024];
-        let count = self.stream.read(&mut chunk).unwrap_or(0);
+        let count = read(&mut self.stream, &mut chunk).unwrap_or(0);
         self.buffer.extend_from_slice(&chunk[..count]);
         count
     }
@@ -230,7 +230,7 @@ impl Peer {
     pub fn drain(&mut self) -> u64 {
         let mut total = self.buffer.len() as u64;
         let mut chunk = vec![0; 256 * 1024];
-        while let Ok(count @ 1..) = self.stream.read(&mut chunk) {
+        while let Ok(count @ 1..) = read(&mut self.stream, &mut chunk) {
             total += count as u64;
         }
         total

@@ -1,9 +1,9 @@
 //! Clients that take their responses slowly: too slowly, or as slowly as they may.
 
-use crate::edge::{Client, Edge, PATIENCE, on_each_driver};
+use crate::edge::{Client, Edge, PATIENCE, read};
 use crate::h2;
 use crate::h2_raw::{RST_STREAM, Raw, WINDOW_UPDATE, trusting};
-use crate::origin::{Origin, Peer};
+use crate::origin::{Origin, Peer, ok};
 use crate::tls;
 use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
@@ -15,6 +15,24 @@ const SLOW: &str = "lyre_http_failed_total{side=\"downstream\",reason=\"client_s
 
 /// As much below the rate as below any: eleven seconds of credit, of which ten are the pause that is allowed.
 const STRICT: &str = "[timeouts]\nclient_idle = \"10s\"\ndownload_rate = \"1MiB\"\ndownload_window = \"1s\"\n";
+
+/// Both drivers at once: these tests wait more than they work.
+fn on_both_drivers(start: impl Fn(&'static str) -> Edge + Sync, test: impl Fn(&Edge) + Sync) {
+    std::thread::scope(|scope| {
+        for driver in ["epoll", "io_uring"] {
+            let (start, test) = (&start, &test);
+            scope.spawn(move || test(&start(driver)));
+        }
+    });
+}
+
+fn over_http(config: &str, test: impl Fn(&Edge) + Sync) {
+    on_both_drivers(|driver| Edge::start(config, driver, 1), test);
+}
+
+fn over_https(config: &str, test: impl Fn(&Edge) + Sync) {
+    on_both_drivers(|driver| h2::start(config, driver, |_| {}), test);
+}
 
 /// A connection whose client takes in little ahead of its reader, so that its slowness is seen at the other end.
 fn narrow(edge: &Edge) -> TcpStream {
@@ -41,8 +59,8 @@ fn pour(mut peer: Peer) {
 
 /// Takes 80 KiB a second until there is no more.
 fn sip(mut from: impl Read) -> usize {
-    let mut total = 0;
-    while let Ok(count @ 1..) = from.read(&mut [0; 4096]) {
+    let (mut total, mut piece) = (0, [0; 4096]);
+    while let Ok(count @ 1..) = read(&mut from, &mut piece) {
         total += count;
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -59,7 +77,7 @@ fn wait_for(edge: &Edge, count: u64) {
 #[test]
 fn a_response_that_is_taken_too_slowly_is_cut() {
     let origin = Origin::start(pour);
-    on_each_driver(&Origin::config(&[&origin], STRICT), |edge| {
+    over_http(&Origin::config(&[&origin], STRICT), |edge| {
         std::thread::scope(|scope| {
             // Through the kernel and through our buffers.
             for path in ["/length", "/chunks"] {
@@ -77,11 +95,11 @@ fn a_response_that_is_taken_too_slowly_is_cut_over_tls_and_its_stream_alone_over
     let origin = Origin::start(|mut peer| match peer.peek() {
         path if path.contains("/small") => {
             peer.request();
-            peer.send(crate::origin::ok("x"));
+            peer.send(ok("x"));
         }
         _ => pour(peer),
     });
-    h2::on_each_driver(&Origin::config(&[&origin], STRICT), |edge| {
+    over_https(&Origin::config(&[&origin], STRICT), |edge| {
         std::thread::scope(|scope| {
             let mut client = tls::over(narrow(edge), &Arc::new(trusting()));
             client.write_all(b"GET / HTTP/1.1\r\nHost: cloud.test\r\n\r\n").unwrap();
@@ -110,6 +128,25 @@ fn a_response_that_is_taken_too_slowly_is_cut_over_tls_and_its_stream_alone_over
     });
 }
 
+/// H29: what was asked for is not held for a client that never lets it go.
+#[test]
+fn a_stream_whose_window_stays_closed_is_given_up_and_its_connection_goes_on() {
+    let origin = Origin::answering(|request| ok(vec![b'x'; if request.path() == "/big" { 1 << 20 } else { 1 }]));
+    over_https(&Origin::config(&[&origin], "[timeouts]\nclient_idle = \"1s\"\n"), |edge| {
+        let mut raw = Raw::connect(edge);
+        raw.get(1, "/big");
+        assert_eq!(raw.outcome(1), Ok(200));
+        let reset = raw.until("a reset", |frame| frame.kind == RST_STREAM);
+        assert_eq!(reset.stream, 1);
+        let stuck = "lyre_http_failed_total{side=\"downstream\",reason=\"client_stuck\"}";
+        edge.wait("it is counted", |edge| edge.metric(stuck) == 1);
+        raw.frame(WINDOW_UPDATE, 0, 0, &(1u32 << 16).to_be_bytes());
+        raw.get(3, "/small");
+        assert_eq!(raw.outcome(3), Ok(200));
+        edge.wait("its server is free", |edge| edge.metric("lyre_server_outstanding") == 0);
+    });
+}
+
 /// More than all kernel buffers on the way take.
 const LONG_BYTES: usize = 24 << 20;
 
@@ -130,14 +167,14 @@ fn whoever_takes_some_all_the_time_or_waits_for_the_server_gets_everything() {
     });
     // One piece takes longer than a client may be silent; it is not silent.
     let idle = "[timeouts]\nclient_idle = \"5s\"\n";
-    on_each_driver(&Origin::config(&[&origin], idle), |edge| {
+    over_http(&Origin::config(&[&origin], idle), |edge| {
         let mut stream = narrow(edge);
         write!(stream, "GET /long HTTP/1.1\r\nHost: cloud.test\r\n\r\n").unwrap();
         let since = Instant::now();
         let mut taken = Vec::new();
         while since.elapsed() < Duration::from_secs(12) {
             let mut piece = [0; 4096];
-            let count = stream.read(&mut piece).unwrap();
+            let count = read(&mut stream, &mut piece).unwrap();
             assert!(count > 0, "cut after {} bytes", taken.len());
             taken.extend_from_slice(&piece[..count]);
             std::thread::sleep(Duration::from_millis(100));
@@ -148,7 +185,7 @@ fn whoever_takes_some_all_the_time_or_waits_for_the_server_gets_everything() {
         assert_eq!(edge.metric("lyre_http_failed_total"), 0);
     });
     let hasty = "[timeouts]\nclient_idle = \"1s\"\ndownload_rate = \"1GiB\"\ndownload_window = \"1s\"\n";
-    on_each_driver(&Origin::config(&[&origin], hasty), |edge| {
+    over_http(&Origin::config(&[&origin], hasty), |edge| {
         let response = edge.get("/waits");
         assert!(response.is_complete && response.body.len() == 3 * 4096);
         assert_eq!(edge.metric("lyre_http_failed_total"), 0);

@@ -1,6 +1,6 @@
 //! The same worker behind an https listener, with a rustls client in front.
 
-use crate::edge::{Edge, field};
+use crate::edge::{Edge, field, read};
 use crate::origin::{Origin, Peer, ok};
 use lyre::config::settings::{Certificate, ListenerKind};
 use rustls::pki_types::ServerName;
@@ -84,7 +84,7 @@ fn https_requests_pass_and_servers_learn_the_scheme() {
             tls.write_all(b"GET / HTTP/1.1\r\nHost: cloud.test\r\nConnection: close\r\n\r\n").unwrap();
             assert!(response(&mut tls).0.contains("Connection: close"));
             // A clean end: close_notify, not a bare FIN.
-            assert_eq!(tls.read(&mut [0]).unwrap(), 0);
+            assert_eq!(read(&mut tls, &mut [0]).unwrap(), 0);
         }
         edge.wait("connections gone", |edge| edge.metric("lyre_frontend_connections{") == 0);
     }
@@ -108,7 +108,7 @@ fn another_certificates_host_is_misdirected_over_http_1_1_too() {
             let head = response(&mut tls).0;
             assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{host}: {head}");
         }
-        assert_eq!(tls.read(&mut [0]).unwrap(), 0);
+        assert_eq!(read(&mut tls, &mut [0]).unwrap(), 0);
         assert_eq!(edge.metric("lyre_http_failed_total{side=\"downstream\",reason=\"misdirected\"}"), 1);
         assert_eq!(edge.metric("lyre_server_requests_total"), 2);
     }

@@ -18,6 +18,7 @@ use node::{Node, Start, eventually};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 type Edit = (&'static str, &'static str);
 const HTTPS: Edit = ("kind = \"http\"", "kind = \"https\"");
@@ -26,9 +27,18 @@ const ANY_HOST: Edit = ("hosts = [\"cloud.example.com\"]", "hosts = [\"*\"]");
 const PATIENT: Edit = ("hang_timeout = \"300ms\"", "hang_timeout = \"15s\"");
 const ONE_CORE: Edit = ("cores = 2", "cores = 1");
 
-/// As many as `LYRE_RELOADS` says, or few enough for every run of the suite.
+/// As many as `LYRE_RELOADS` says, or a thousand, which take seconds.
 fn reloads() -> u64 {
-    std::env::var("LYRE_RELOADS").ok().and_then(|count| count.parse().ok()).unwrap_or(200)
+    std::env::var("LYRE_RELOADS").ok().and_then(|count| count.parse().ok()).unwrap_or(1000)
+}
+
+/// Ends the clients also when a test fails; it would wait for them for ever.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]
@@ -45,8 +55,25 @@ fn reloads_under_load_fail_no_request_and_close_no_connection() {
     let other = other
         .replace("drain = \"5s\"", "drain = \"6s\"\nkeepalive = \"50s\"")
         .replace("[limits]", "[limits]\nmax_body = \"9GiB\"");
-    let (is_over, served) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (is_over, served, reloaded) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
+        let _end = SetOnDrop(&is_over);
+        // One upload lasts from before the first reload to after the last: a piece for each.
+        let upload = scope.spawn(|| {
+            const PIECE_BYTES: u64 = 4096;
+            let mut client = Client::connect(node.port());
+            let length = (reloads() + 1) * PIECE_BYTES;
+            client.send(format!("PUT /long HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n").as_bytes());
+            for number in 0..=reloads() {
+                while reloaded.load(Ordering::Relaxed) < number && !is_over.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                client.send(&[b'x'; PIECE_BYTES as usize]);
+            }
+            let answers = client.until_final("PUT").expect("an answer");
+            let arrivals = backend.arrivals(client.address);
+            (answers.last().map(|answer| answer.status), arrivals.last().map(|last| last.body.len() as u64), length)
+        });
         for number in 0..4 {
             let (is_over, served, port) = (&is_over, &served, node.port());
             scope.spawn(move || {
@@ -77,13 +104,98 @@ fn reloads_under_load_fail_no_request_and_close_no_connection() {
                 served.load(Ordering::Relaxed) > before + 4 || is_over.load(Ordering::Relaxed)
             });
             backend.forget();
+            reloaded.fetch_add(1, Ordering::Relaxed);
         }
-        is_over.store(true, Ordering::Relaxed);
+        let (status, arrived, length) = upload.join().unwrap();
+        assert_eq!((status, arrived), (Some(200), Some(length)));
     });
     let status = node.status();
     assert_eq!((status.config.reloads, status.config.failed_reloads), (reloads(), 0));
     assert_eq!((status.worker.starts, node.worker()), (1, worker));
     assert_eq!(status.detail["failures"], serde_json::json!({}));
+}
+
+/// When a worker was killed, and when it was seen to be gone.
+type Death = (Instant, Instant);
+
+/// What happened to one client: how many answers it got, and when each connection that broke had begun and ended.
+#[derive(Default)]
+struct Fate {
+    served: u64,
+    broken: Vec<(Instant, Instant)>,
+}
+
+/// Asks without a pause, on a kept connection or on one for each request. Being refused is a panic.
+fn ask_on(port: u16, is_kept: bool, is_over: &AtomicBool, served: &AtomicU64) -> Fate {
+    let mut fate = Fate::default();
+    let close = if is_kept { "" } else { "Connection: close\r\n" };
+    let mut kept: Option<(Client, Instant)> = None;
+    while !is_over.load(Ordering::Relaxed) {
+        let (mut client, since) = kept.take().unwrap_or_else(|| {
+            let since = Instant::now();
+            (Client::connect(port), since)
+        });
+        client.send(format!("GET /x HTTP/1.1\r\nHost: a\r\n{close}\r\n").as_bytes());
+        match client.until_final("GET").map(|mut answers| answers.pop()) {
+            Ok(Some(answer)) if answer.is_complete => {
+                assert_eq!(answer.status, 200, "{answer:?}");
+                fate.served += 1;
+                served.fetch_add(1, Ordering::Relaxed);
+                kept = is_kept.then_some((client, since));
+            }
+            Ok(_) => fate.broken.push((since, Instant::now())),
+            Err(error) if error.starts_with("half a head") => fate.broken.push((since, Instant::now())),
+            // Silence for longer than anybody should wait.
+            Err(error) => panic!("{error}"),
+        }
+    }
+    fate
+}
+
+#[test]
+fn a_worker_killed_under_load_refuses_nobody_and_breaks_only_what_it_had() {
+    let backend = Backend::start();
+    let extra = "[log]\naccess = \"off\"\n[limits]\nmax_keepalive_requests = 100000000\n";
+    let edits = [ANY_HOST, PATIENT];
+    let node = Node::start(Start { server: Some(backend.address), edits: &edits, extra, ..Start::default() });
+    let (is_over, served) = (AtomicBool::new(false), AtomicU64::new(0));
+    let more_are_served = || {
+        let before = served.load(Ordering::Relaxed);
+        eventually("requests are served", || served.load(Ordering::Relaxed) > before + 40);
+        backend.forget();
+    };
+    let (fates, deaths) = std::thread::scope(|scope| {
+        let end = SetOnDrop(&is_over);
+        let clients: Vec<_> = (0..4)
+            .map(|number| {
+                let (is_over, served, port) = (&is_over, &served, node.port());
+                scope.spawn(move || ask_on(port, number < 2, is_over, served))
+            })
+            .collect();
+        let mut deaths: Vec<Death> = Vec::new();
+        for _ in 0..3 {
+            more_are_served();
+            let worker = node.worker();
+            let killed = Instant::now();
+            nix::sys::signal::kill(worker, nix::sys::signal::Signal::SIGKILL).unwrap();
+            eventually("it is gone", || !node::alive(worker));
+            deaths.push((killed, Instant::now()));
+            more_are_served();
+        }
+        drop(end);
+        (clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<Fate>>(), deaths)
+    });
+    for fate in &fates {
+        assert!(fate.served > 0);
+        // One connection at a time: at most one for each death.
+        assert!(fate.broken.len() <= deaths.len(), "{:?}", fate.broken);
+        for (since, until) in &fate.broken {
+            let is_its = |(killed, gone): &Death| since <= gone && until >= killed;
+            assert!(deaths.iter().any(is_its), "{since:?} to {until:?}, deaths {deaths:?}");
+        }
+    }
+    let status = node.status();
+    assert_eq!((status.worker.crashes, status.worker.hangs), (deaths.len() as u64, 0));
 }
 
 #[test]

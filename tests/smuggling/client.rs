@@ -63,7 +63,14 @@ impl Client {
     /// False at the end. A reset is an end too; silence is an error.
     fn more(&mut self) -> Result<bool, String> {
         let mut chunk = [0; 16 * 1024];
-        match self.stream.read(&mut chunk) {
+        // A read that has a time limit is not taken up again by the kernel.
+        let received = loop {
+            match self.stream.read(&mut chunk) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                received => break received,
+            }
+        };
+        match received {
             Ok(count) => {
                 self.buffer.extend_from_slice(&chunk[..count]);
                 Ok(count > 0)
