@@ -11,6 +11,7 @@ mod desync;
 mod dns;
 #[allow(dead_code)]
 mod edge;
+mod exapps;
 mod failures;
 mod h2;
 mod h2_attacks;
