@@ -7,6 +7,7 @@ mod findings;
 mod host;
 pub(crate) mod names;
 mod read;
+mod shared_key;
 mod suggest;
 mod x509;
 

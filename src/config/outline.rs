@@ -24,6 +24,9 @@ pub fn outline(settings: &Settings) -> BTreeMap<String, String> {
     if let Some(cluster) = &settings.cluster {
         lines.insert("cluster.secret".to_owned(), fingerprint(&cluster.secret.0));
     }
+    if let Some(exapps) = &settings.exapps {
+        lines.insert("exapps.shared_key".to_owned(), fingerprint(&exapps.shared_key.0));
+    }
     lines
 }
 

@@ -35,6 +35,8 @@ pub struct Settings {
     pub routes: Vec<Route>,
     /// TCP services.
     pub services: Vec<tcp::Service>,
+    /// The gateway to ExApps, on the Nextcloud hosts.
+    pub exapps: Option<ExApps>,
     pub trust: Trust,
     /// Value of Strict-Transport-Security towards Nextcloud's clients on https; `None` leaves the server's alone.
     pub hsts: Option<String>,
@@ -307,6 +309,19 @@ impl Trust {
     pub fn is_cloudflare(&self, peer: IpAddr) -> bool {
         self.cloudflare.iter().any(|net| net.contains(&peer))
     }
+}
+
+/// The gateway to ExApps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExApps {
+    /// What AppAPI calls HP_SHARED_KEY.
+    pub shared_key: Secret,
+    /// Of the web servers, which are asked about apps and users.
+    pub pool: usize,
+    /// What they are called then.
+    pub host: String,
+    /// How long it is remembered whose a session is; zero asks each time.
+    pub session_lifetime: Duration,
 }
 
 /// Bounds of one worker. Each default has its reason in docs/configuration.md.

@@ -3,15 +3,17 @@
 //! Reading order: [`worker`] (the process: orders in, reports out) -> [`executor`] (one core's life) -> [`connection`]
 //! or [`h2`] -> [`downstream`] (what both give the walk) -> [`request`] (the walk) with its steps [`plan`], [`balance`],
 //! [`exchange`], [`upload`], [`spooling`], [`body`], [`tunnel`] -> [`reply`] (every failure's row). State: [`shared`]
-//! (all cores), [`core`] (one). Beside the traffic: [`health`], [`report`]. What is not HTTP: [`tcp`].
+//! (all cores), [`core`] (one). Beside the traffic: [`health`], [`report`]. What is not HTTP: [`tcp`]. Below `/exapps/`: [`exapps`].
 
 pub mod abuse;
+pub mod ask;
 pub mod balance;
 pub mod body;
 pub mod channel;
 pub mod connection;
 pub mod core;
 pub mod downstream;
+pub mod exapps;
 pub mod exchange;
 pub mod executor;
 pub mod h2;

@@ -6,6 +6,7 @@ use crate::net::target::Target;
 use crate::net::tls::{Certificate, ConfigError, Names, server_config, shared_ticketer, ticketer};
 use crate::policy::admission::{Rate, Verdict};
 use crate::serve::abuse::Abuse;
+use crate::serve::exapps::memory::Memory;
 use crate::serve::page::SharedPage;
 use crate::serve::pairing::Pairing;
 use crate::serve::resolve::Dns;
@@ -33,6 +34,7 @@ pub struct Shared {
     pub agreement: Agreement,
     pub abuse: Abuse,
     pub dns: Dns,
+    pub exapps: Memory,
     /// Set once after the start if there is another node.
     pairing: OnceLock<Pairing>,
     /// Absent if its threads could not be started.
@@ -55,6 +57,8 @@ pub enum Phase {
 impl Shared {
     pub fn new(page: Arc<SharedPage>, cores: usize, snapshot: Arc<Snapshot>) -> Shared {
         let directory = snapshot.settings.spool.directory.clone();
+        let exapps = Memory::new(cores);
+        exapps.adopt(&snapshot.settings);
         Shared {
             page,
             counters: (0..cores).map(|_| CoreCounters::default()).collect(),
@@ -66,6 +70,7 @@ impl Shared {
             agreement: Agreement::default(),
             abuse: Abuse::default(),
             dns: Dns::default(),
+            exapps,
             pairing: OnceLock::new(),
             spool: Spool::start(directory).inspect_err(|error| tracing::error!(%error, "no spool")).ok(),
         }
@@ -89,6 +94,7 @@ impl Shared {
     }
 
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        self.exapps.adopt(&snapshot.settings);
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
         self.generation.fetch_add(1, Ordering::Release);
     }

@@ -30,7 +30,8 @@ pub fn settings(config: &str, driver: &str, cores: usize) -> Settings {
         "{config}\n[[listener]]\naddress = \"127.0.0.1:80\"\nkind = \"http\"\n\
          [worker]\ncores = {cores}\ndriver = \"{driver}\"\n"
     );
-    let bundle = Bundle { path: "test.toml".into(), text, cpus: cores, ..Bundle::default() };
+    let environment = [("EXAPPS_KEY".to_owned(), "K".to_owned())].into();
+    let bundle = Bundle { path: "test.toml".into(), text, environment, cpus: cores, ..Bundle::default() };
     let mut settings = config::from_bundle(&bundle).unwrap_or_else(|errors| panic!("{errors}"));
     // A port the kernel chooses is a test's need, not an operator's.
     settings.listeners[0].address.set_port(0);

@@ -12,6 +12,7 @@ mod desync;
 mod dns;
 #[allow(dead_code)]
 mod edge;
+mod exapps;
 mod failures;
 mod h2;
 mod h2_attacks;
