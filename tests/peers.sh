@@ -8,7 +8,7 @@ want=${1:-test}
 build=(cc:gcc make:make git:git cmake:cmake ip:iproute2)
 test=(keepalived:keepalived haproxy:haproxy nginx:nginx-light apache2:apache2 php-fpm8.2:php-fpm curl:curl chromium:chromium wrk:wrk
        h2load:nghttp2-client mariadbd:mariadb-server dnsmasq:dnsmasq-base tshark:tshark tcpdump:tcpdump cadaver:cadaver openssl:openssl sslscan:sslscan setpriv:util-linux
-      setcap:libcap2-bin nft:nftables socat:socat ping:iputils-ping arping:iputils-arping pgrep:procps python3:python3)
+      setcap:libcap2-bin nft:nftables socat:socat ping:iputils-ping arping:iputils-arping dockerd:docker.io pgrep:procps python3:python3)
 bench=(perf:linux-perf)
 
 list=("${build[@]}")

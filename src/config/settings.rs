@@ -2,6 +2,7 @@
 //!
 //! Durations are `Duration`, sizes bytes, references are indices into the vectors of this struct.
 
+pub mod docker;
 pub mod tcp;
 pub mod track;
 pub mod vip;
@@ -322,6 +323,8 @@ pub struct ExApps {
     pub host: String,
     /// How long it is remembered whose a session is; zero asks each time.
     pub session_lifetime: Duration,
+    /// The container engine of this node.
+    pub docker: Option<docker::Docker>,
 }
 
 /// Bounds of one worker. Each default has its reason in docs/configuration.md.

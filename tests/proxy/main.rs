@@ -10,6 +10,7 @@ mod crowd;
 mod desync;
 #[path = "../lab/dns.rs"]
 mod dns;
+mod docker;
 #[allow(dead_code)]
 mod edge;
 mod exapps;

@@ -3,6 +3,7 @@
 
 mod abuse;
 mod cluster;
+mod docker;
 mod exapps;
 mod files;
 mod listener;

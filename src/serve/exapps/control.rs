@@ -1,5 +1,6 @@
-//! AppAPI's calls to the gateway itself: is it there, which release, apps enabled and disabled.
+//! AppAPI's calls to the gateway itself: is it there, which release, apps enabled and disabled, containers.
 
+use super::engine;
 use super::memory::time;
 use super::step::Shape;
 use crate::net::clock::Timer;
@@ -14,9 +15,6 @@ use crate::serve::reply::{Failure, Own};
 use crate::serve::upload::{Upload, allowance};
 use std::sync::Arc;
 
-/// What nothing here speaks to yet.
-const NO_ENGINE: &str = "Container engines are not served by this version of Lyre.";
-
 pub(super) async fn answer<D: Downstream>(
     down: &D,
     view: &View,
@@ -29,7 +27,11 @@ pub(super) async fn answer<D: Downstream>(
         Err(reply) => reply,
         Ok(Endpoint::Heartbeat) => control::heartbeat(),
         Ok(Endpoint::Info) => control::info(env!("CARGO_PKG_VERSION")),
-        Ok(Endpoint::Docker(_)) => no_engine(),
+        Ok(Endpoint::Docker(verb)) => {
+            let exapps = view.snapshot.settings.exapps.as_ref().ok_or(Own::NoGateway)?;
+            let body = body(down, view, shape, rest).await?;
+            engine::command(&down.connection().core, exapps, verb, shape.engine_port.as_deref(), &body).await
+        }
         Ok(Endpoint::Withdraw(id)) => match memory.lock().gateway.records.withdraw(&id, time()) {
             true => Reply::empty(),
             false => Reply::text(404, "404: Not Found"),
@@ -45,10 +47,6 @@ pub(super) async fn answer<D: Downstream>(
             }
         },
     })
-}
-
-pub(super) fn no_engine() -> Reply {
-    Reply::text(503, NO_ENGINE)
 }
 
 /// The whole body of the request.

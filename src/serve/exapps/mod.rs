@@ -3,13 +3,14 @@
 //! ```text
 //!  head --> step --(asks)--> lookup: one question to Nextcloud for all who wait (memory) --> step again
 //!            |--> forward ---> the request walk, to the ExApp (upstreams)
-//!            |--> control ---> answered here
+//!            |--> control ---> answered here, or by the container engine (engine)
 //!            '--> refused ---> a short text, or nothing at all
 //! ```
 //!
 //! The memory is one for all cores, behind a lock that is held for a decision; connections are each core's own.
 
 mod control;
+mod engine;
 mod forward;
 mod lookup;
 pub mod memory;
@@ -57,11 +58,17 @@ pub async fn serve<D: Downstream>(
                 step::answered(connection, view, &sent.statuses, gated.client, record.status);
                 return finished;
             }
-            Step::Control(target, is_for_engine, mut shape) => {
+            Step::Control(target, engine_port, mut shape) => {
                 record.request = std::mem::take(&mut shape.text);
-                let reply = match is_for_engine {
-                    true => control::no_engine(),
-                    false => control::answer(down, view, &target, &shape, rest).await?,
+                let reply = match (engine_port, &view.snapshot.settings.exapps) {
+                    (Some(port), Some(exapps)) => {
+                        let call = (shape.method, port, target.as_slice());
+                        match engine::raw::forward(connection, view, exapps, &gated, call).await {
+                            Ok((pool, forward)) => return send_on(down, view, &pool, forward, rest, record).await,
+                            Err(reply) => reply,
+                        }
+                    }
+                    _ => control::answer(down, view, &target, &shape, rest).await?,
                 };
                 return respond(down, view, &reply, &shape, record).await;
             }

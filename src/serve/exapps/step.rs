@@ -25,8 +25,8 @@ pub(super) struct Stepped {
 pub(super) enum Step {
     Ask(Question),
     Forward(Box<Sent>),
-    /// The path behind `/exapps/app_api`; whether it is for a container engine.
-    Control(Vec<u8>, bool, Shape),
+    /// The path behind `/exapps/app_api`; the port of the container engine that it is for, if it is for one.
+    Control(Vec<u8>, Option<u16>, Shape),
     Refuse(Refused, Shape),
 }
 
@@ -44,6 +44,8 @@ pub(super) struct Shape {
     pub(super) method: Method,
     pub(super) body: BodyLength,
     pub(super) expects_continue: bool,
+    /// Of a call to a container engine.
+    pub(super) engine_port: Option<Vec<u8>>,
 }
 
 pub(super) fn step(
@@ -77,8 +79,8 @@ pub(super) fn step(
         gateway::Step::Done(Decision::Forward(to)) => {
             Step::Forward(Box::new(forward::sent(connection, view, &head, gated, &to, id)))
         }
-        gateway::Step::Done(Decision::Control(target)) => Step::Control(target.to_vec(), false, shape(&head)),
-        gateway::Step::Done(Decision::Engine(_, target)) => Step::Control(target.to_vec(), true, shape(&head)),
+        gateway::Step::Done(Decision::Control(target)) => Step::Control(target.to_vec(), None, shape(&head)),
+        gateway::Step::Done(Decision::Engine(port, target)) => Step::Control(target.to_vec(), Some(port), shape(&head)),
         gateway::Step::Done(Decision::Refuse(refused)) => Step::Refuse(refused, shape(&head)),
         // The gateway answers needs by what it knows.
         gateway::Step::Done(Decision::NeedRecord(..) | Decision::NeedUser(_)) => return Err(Own::Panicked.into()),
@@ -140,5 +142,6 @@ fn shape(head: &RequestHead<'_>) -> Shape {
         method: head.method(),
         body: head.body(),
         expects_continue: head.expects_continue(),
+        engine_port: last(head, "docker-engine-port").map(<[u8]>::to_vec),
     }
 }

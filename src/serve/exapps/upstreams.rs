@@ -82,12 +82,16 @@ pub(super) fn make(host: &str, port: u16, cores: usize) -> Pool {
         Ok(ip) => (SocketAddr::new(ip, port).to_string(), Place::Ip(SocketAddr::new(ip, port))),
         Err(_) => (format!("{host}:{port}"), Place::Name { host: host.to_ascii_lowercase(), port }),
     };
-    let server = settings::Server { name, place };
-    let servers = vec![Arc::new(Server::new(POOL, &server, cores))];
+    pool(POOL, settings::Server { name, place }, cores)
+}
+
+/// A pool of one.
+pub(super) fn pool(name: &str, server: settings::Server, cores: usize) -> Pool {
+    let servers = vec![Arc::new(Server::new(name, &server, cores))];
     // Nothing probes it: whether an app answers is AppAPI's question.
     let check = Check { kind: CheckKind::Tcp, interval: S, timeout: S, rise: 1, fall: 1 };
     let settings = settings::Pool {
-        name: POOL.to_owned(),
+        name: name.to_owned(),
         servers: vec![server],
         check,
         max_requests_per_server: REQUESTS_MAX,
