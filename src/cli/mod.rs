@@ -1,7 +1,7 @@
 //! The command line. The only room that prints.
 //!
 //! Reading order: this file (what can be typed), [`run`], [`check`], [`client`] (asking a running lyre), [`status`]
-//! (what it answers, for people), [`orders`], [`bans`], [`keygen`], [`import`].
+//! (what it answers, for people), [`orders`], [`bans`], [`keygen`], [`exapp`], [`import`].
 
 mod bans;
 mod check;
@@ -9,6 +9,7 @@ mod client;
 mod diff;
 mod doctor;
 mod events;
+mod exapp;
 mod import;
 mod keygen;
 mod orders;
@@ -160,6 +161,11 @@ enum Command {
         #[arg(long, value_name = "PATH")]
         out: Option<PathBuf>,
     },
+    /// What external apps (AppAPI) need
+    Exapp {
+        #[command(subcommand)]
+        action: ExappAction,
+    },
     /// Find out why something does not work, and say what to do
     Doctor {
         #[command(subcommand)]
@@ -181,6 +187,31 @@ enum Command {
     Worker {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         orders: Vec<OsString>,
+    },
+}
+
+#[derive(Subcommand)]
+enum ExappAction {
+    /// Make the certificates of ExApps' tunnels, or take over HaRP's and renew the server's in its last thirty days
+    #[command(
+        after_help = "Both nodes need the same directory. Run it daily, then lyre reload: clients notice nothing."
+    )]
+    Cert {
+        /// ca, server and client, each with .crt and .key
+        #[arg(value_name = "DIRECTORY")]
+        directory: PathBuf,
+        /// What is made is good for so long
+        #[arg(long, value_name = "DAYS", default_value_t = crate::control::frp_files::DAYS, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: u32,
+        /// Also write what the host of a container engine needs, which is to have this port
+        #[arg(long, value_name = "PORT", requires_all = ["server", "out"], value_parser = clap::value_parser!(u16).range(24_001..=24_099))]
+        engine: Option<u16>,
+        /// Where that host reaches the tunnels' port
+        #[arg(long, value_name = "HOST:PORT", requires = "engine")]
+        server: Option<String>,
+        /// Write the host's files and frpc.toml into this directory
+        #[arg(long, value_name = "DIRECTORY", requires = "engine")]
+        out: Option<PathBuf>,
     },
 }
 
@@ -276,6 +307,11 @@ pub fn main() -> ExitCode {
         Command::Bans { socket, json } => bans::list(&socket.client(), json),
         Command::Metrics(socket) => orders::metrics(&socket.client()),
         Command::Keygen { out } => keygen::run(out.as_deref()),
+        Command::Exapp { action: ExappAction::Cert { directory, days, engine, server, out } } => {
+            let all = engine.zip(server).zip(out);
+            let engine = all.map(|((port, server), out)| exapp::Engine { port, server, out });
+            exapp::cert(&directory, days, engine)
+        }
         Command::Doctor { about: DoctorAbout::Vrrp { config, socket, wait, json } } => {
             let path = config.path();
             let client = SocketOptions { socket, config: Some(path.clone()) }.client();
