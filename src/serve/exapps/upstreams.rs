@@ -3,6 +3,7 @@
 use super::memory::UPSTREAMS_MAX;
 use crate::config::settings::{self, Balance, Check, CheckKind, Place, PoolKind};
 use crate::net::clock::tick;
+use crate::net::target::Target;
 use crate::serve::core::{Core, PoolView};
 use crate::serve::shared::{Crowd, Pool, Server};
 use crate::telemetry::counters::CoreCounters;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 /// In logs.
 const POOL: &str = "exapp";
+const ENGINE: &str = "engine";
 
 const S: Duration = Duration::from_secs(1);
 
@@ -82,17 +84,27 @@ pub(super) fn make(host: &str, port: u16, cores: usize) -> Pool {
         Ok(ip) => (SocketAddr::new(ip, port).to_string(), Place::Ip(SocketAddr::new(ip, port))),
         Err(_) => (format!("{host}:{port}"), Place::Name { host: host.to_ascii_lowercase(), port }),
     };
-    pool(POOL, settings::Server { name, place }, cores)
+    let place = settings::Server { name, place };
+    let server = Server::new(POOL, &place, cores);
+    pool(POOL, place, server)
 }
 
-/// A pool of one.
-pub(super) fn pool(name: &str, server: settings::Server, cores: usize) -> Pool {
-    let servers = vec![Arc::new(Server::new(name, &server, cores))];
+/// The container engine of this port.
+pub(super) fn engine(port: u16, target: Target, cores: usize) -> Pool {
+    let name = port.to_string();
+    let place = settings::Server { place: Place::Name { host: ENGINE.to_owned(), port }, name };
+    let mut server = Server::new(ENGINE, &place, cores);
+    server.target = target;
+    pool(ENGINE, place, server)
+}
+
+fn pool(name: &str, place: settings::Server, server: Server) -> Pool {
+    let servers = vec![Arc::new(server)];
     // Nothing probes it: whether an app answers is AppAPI's question.
     let check = Check { kind: CheckKind::Tcp, interval: S, timeout: S, rise: 1, fall: 1 };
     let settings = settings::Pool {
         name: name.to_owned(),
-        servers: vec![server],
+        servers: vec![place],
         check,
         max_requests_per_server: REQUESTS_MAX,
         connect_timeout: CONNECT_TIMEOUT,

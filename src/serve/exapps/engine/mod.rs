@@ -10,6 +10,8 @@ use crate::config::settings::ExApps;
 use crate::config::settings::docker::Docker;
 use crate::net::clock::{Timer, tick};
 use crate::net::stream::Stream;
+use crate::net::target::{Order, Target};
+use crate::net::upstream::connect;
 use crate::policy::exapp::control::{self, Command, Verb};
 use crate::policy::exapp::engine::{Answer, Call, FrpFiles, Next, Plan, Policy, Versions};
 use crate::policy::exapp::reply::Reply;
@@ -17,9 +19,13 @@ use crate::proto::frp::identity::{Grant, mint_token};
 use crate::serve::ask::ask;
 use crate::serve::core::Core;
 use std::io;
+use std::time::Duration;
 
 /// The engine of this node, as HaRP has it.
 const LOCAL_PORT: u16 = 24_000;
+
+/// AppAPI gives the call that looks whether the engine is there three seconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(2_500);
 
 /// Of an answer: the description of a container is some kilobytes, and what a command prints is not needed to its end.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
@@ -124,7 +130,7 @@ impl Engine<'_> {
     }
 
     async fn ask(&self, call: Call) -> Option<(u16, Vec<u8>)> {
-        let asked = async { ask(&self.connect()?, request(&call), ANSWER_BYTES_MAX).await };
+        let asked = async { ask(&self.connect().await?, request(&call), ANSWER_BYTES_MAX).await };
         match asked.await {
             Ok(answer) => Some(answer),
             Err(error) => {
@@ -135,11 +141,15 @@ impl Engine<'_> {
         }
     }
 
-    fn connect(&self) -> io::Result<Stream> {
-        let docker = self.docker.filter(|_| self.port == LOCAL_PORT);
-        let docker =
-            docker.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no engine at this port"))?;
-        self.core.driver.connect_unix(&docker.socket).map(Stream::Plain)
+    async fn connect(&self) -> io::Result<Stream> {
+        let nobody = || io::Error::new(io::ErrorKind::NotFound, "there is no engine at this port");
+        let target = self.target().ok_or_else(nobody)?;
+        connect(&self.core.driver, &target, None, CONNECT_TIMEOUT, Order::Plain).await
+    }
+
+    fn target(&self) -> Option<Target> {
+        let docker = self.docker.filter(|_| self.port == LOCAL_PORT)?;
+        Some(Target::Unix(docker.socket.clone()))
     }
 }
 

@@ -1,8 +1,8 @@
 //! Calls of AppAPI that go to the container engine as they are: is it there, pull this image (its progress is streamed),
 //! show this container, show its log. `policy::exapp::control` says which may pass.
 
-use super::Engine;
-use crate::config::settings::{ExApps, Place, Server};
+use super::{CONNECT_TIMEOUT, Engine};
+use crate::config::settings::ExApps;
 use crate::net::clock::Timer;
 use crate::policy::exapp::control;
 use crate::policy::exapp::reply::Reply;
@@ -14,10 +14,6 @@ use crate::serve::core::{PoolView, View};
 use crate::serve::exapps::upstreams;
 use crate::serve::plan::{self, Gated};
 use std::sync::Arc;
-use std::time::Duration;
-
-/// AppAPI gives the call that looks whether the engine is there three seconds.
-const PATIENCE: Duration = Duration::from_millis(2_500);
 
 /// What an engine reads of a request. Nothing else reaches it: AppAPI's key and its Basic credentials end here.
 const PASSED: [&[u8]; 5] = [b"accept", b"content-type", b"user-agent", b"x-registry-auth", b"x-registry-config"];
@@ -34,17 +30,16 @@ pub(in crate::serve::exapps) async fn forward(
     let core = &connection.core;
     let engine = Engine { core, docker: exapps.docker.as_ref(), port };
     let timer = Timer::new();
-    timer.arm(PATIENCE);
+    timer.arm(CONNECT_TIMEOUT);
     let versions = timer.bound(engine.versions()).await.ok().flatten();
-    let (Some(versions), Some(docker)) = (versions, engine.docker) else {
+    let (Some(versions), Some(target)) = (versions, engine.target()) else {
         return Err(Reply::text(503, format!("Could not connect to Docker Engine on port {port}")));
     };
     let mut fields = core.fields.borrow_mut();
     let parsed = HeadReader::new().request(&gated.head, &mut fields, &plan::limits(&view.snapshot.settings.limits));
     // It was read before.
     let Ok(Parsed::Done { head, .. }) = parsed else { return Err(Reply::text(400, "400: Bad Request")) };
-    let server = Server { name: "docker".to_owned(), place: Place::Unix(docker.socket.clone()) };
-    let pool = upstreams::pool("engine", server, core.shared.counters.len());
+    let pool = upstreams::engine(port, target, core.shared.counters.len());
     Ok((PoolView::of(Arc::new(pool)), sent(&head, gated, &versions.path(&path))))
 }
 
