@@ -2,6 +2,7 @@
 //!
 //! Durations are `Duration`, sizes bytes, references are indices into the vectors of this struct.
 
+pub mod frp;
 pub mod tcp;
 pub mod track;
 pub mod vip;
@@ -35,6 +36,7 @@ pub struct Settings {
     pub routes: Vec<Route>,
     /// TCP services.
     pub services: Vec<tcp::Service>,
+    pub frp: Option<frp::Frp>,
     pub trust: Trust,
     /// Value of Strict-Transport-Security towards Nextcloud's clients on https; `None` leaves the server's alone.
     pub hsts: Option<String>,
@@ -52,7 +54,8 @@ impl Settings {
     /// Every address that something listens on.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         let services = self.services.iter().flat_map(|service| service.listen.iter().copied());
-        self.listeners.iter().map(|listener| listener.address).chain(services)
+        let tunnels = self.frp.iter().map(|frp| frp.listen);
+        self.listeners.iter().map(|listener| listener.address).chain(services).chain(tunnels)
     }
 }
 

@@ -3,7 +3,7 @@
 //! Reading order: [`worker`] (the process: orders in, reports out) -> [`executor`] (one core's life) -> [`connection`]
 //! or [`h2`] -> [`downstream`] (what both give the walk) -> [`request`] (the walk) with its steps [`plan`], [`balance`],
 //! [`exchange`], [`upload`], [`spooling`], [`body`], [`tunnel`] -> [`reply`] (every failure's row). State: [`shared`]
-//! (all cores), [`core`] (one). Beside the traffic: [`health`], [`report`]. What is not HTTP: [`tcp`].
+//! (all cores), [`core`] (one). Beside the traffic: [`health`], [`report`]. What is not HTTP: [`tcp`], [`frp`].
 
 pub mod abuse;
 pub mod balance;
@@ -14,6 +14,7 @@ pub mod core;
 pub mod downstream;
 pub mod exchange;
 pub mod executor;
+pub mod frp;
 pub mod h2;
 pub mod health;
 pub mod introduction;

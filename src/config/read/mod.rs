@@ -4,6 +4,7 @@
 mod abuse;
 mod cluster;
 mod files;
+mod frp;
 mod listener;
 mod notify;
 mod services;
@@ -69,7 +70,13 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
 
     let services = root.tables(&mut c.f, "tcp");
     let services = tcp::read(c, services, &listeners, &web.pools);
-    let serves = !listeners.is_empty() || !services.is_empty();
+    let exapps = root.optional("exapps").and_then(|item| item.section(&mut c.f));
+    let frp = exapps.and_then(|mut section| {
+        let frp = frp::read(c, &mut section, &listeners, &services);
+        section.finish(&mut c.f);
+        frp
+    });
+    let serves = !listeners.is_empty() || !services.is_empty() || frp.is_some();
 
     let trackers = root.tables(&mut c.f, "track");
     let trackers = track::read(c, trackers, &routers, &pools_of(&web.pools, &services), serves);
@@ -84,8 +91,8 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
     let worker = worker::worker(c, &mut root);
     let admin = worker::admin(c, &mut root);
     let log = worker::log(c, &mut root);
-    root.later(&mut c.f, "exapps", "the ExApp gateway");
-    if routers.is_empty() && web.routes.is_empty() && services.is_empty() && !c.f.has_errors() {
+    let is_idle = routers.is_empty() && web.routes.is_empty() && services.is_empty() && frp.is_none();
+    if is_idle && !c.f.has_errors() {
         let place = root.place.clone();
         c.f.error(&place, "there is nothing to do", "Add [nextcloud] with hosts and servers, or a [[vip]].");
     }
@@ -103,6 +110,7 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
         pools: web.pools,
         routes: web.routes,
         services,
+        frp,
         trust: web.trust,
         hsts: web.hsts,
         limits,
