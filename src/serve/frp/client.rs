@@ -4,7 +4,6 @@ use super::Gate;
 use super::inbox::{Inbox, Letter};
 use super::line::{Line, Piping, State};
 use super::pipe::{End, Pipe};
-use super::tunnels::Tunnels;
 use super::wrap::Wrap;
 use crate::proto::frp::channel::{Channel, ChannelError, Entropy, Version};
 use crate::proto::frp::identity::{Decision, Refusal};
@@ -243,6 +242,8 @@ impl Client {
             State::Piping(piping) => {
                 piping.first_by = None;
                 match piping.wrap.unwrap(bytes) {
+                    // Half a chunk, or an IV: empty would read as the end.
+                    Ok(clear) if clear.is_empty() => self.mux.take(stream, bytes.len()),
                     Ok(clear) => piping.pipe.push(clear, bytes.len()),
                     Err(error) => {
                         tracing::debug!(client = %self.peer, %error, "a tunnel is unreadable");
