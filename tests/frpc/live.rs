@@ -5,6 +5,7 @@ use super::peer::{self, Frpc, NEW, OLD, Options, Proxy, Tls};
 use super::worker;
 use lyre::proto::frp::session::Failure;
 use lyre::serve::frp::{Call, Tunnel};
+use lyre::serve::shared::{Phase, Shared};
 use lyre::serve::worker::Worker;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::io;
@@ -95,32 +96,15 @@ impl Lab {
     }
 
     fn call(&self, first_byte: Duration) -> Result<Tunnel, Failure> {
-        let (from, to) = (([203, 0, 113, 7], 40_000).into(), ([192, 0, 2, 1], PORT).into());
-        wait(self.worker.shared.tunnels.open(Call { port: PORT, from, to, first_byte }))
+        call(&self.worker.shared, first_byte)
     }
 
-    /// Once there is a tunnel.
     fn open(&self) -> Tunnel {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            match self.call(PATIENCE) {
-                Ok(tunnel) => return tunnel,
-                Err(failure) => assert!(Instant::now() < end, "no tunnel: {failure}"),
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        open(&self.worker.shared)
     }
 
     fn exchange(&self, up: usize, down: usize) {
-        let tunnel = self.open();
-        let request = request(up, down);
-        let answer = wait(async {
-            for piece in request.chunks(50_000) {
-                tunnel.send(piece.to_vec()).await?;
-            }
-            read_all(&tunnel).await
-        });
-        check(&answer.unwrap(), up, down);
+        exchange(&self.worker.shared, up, down);
     }
 }
 
@@ -128,6 +112,35 @@ impl Drop for Lab {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.directory);
     }
+}
+
+fn call(shared: &Shared, first_byte: Duration) -> Result<Tunnel, Failure> {
+    let (from, to) = (([203, 0, 113, 7], 40_000).into(), ([192, 0, 2, 1], PORT).into());
+    wait(shared.tunnels.open(Call { port: PORT, from, to, first_byte }))
+}
+
+/// Once there is a tunnel.
+fn open(shared: &Shared) -> Tunnel {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match call(shared, PATIENCE) {
+            Ok(tunnel) => return tunnel,
+            Err(failure) => assert!(Instant::now() < end, "no tunnel: {failure}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn exchange(shared: &Shared, up: usize, down: usize) {
+    let tunnel = open(shared);
+    let request = request(up, down);
+    let answer = wait(async {
+        for piece in request.chunks(50_000) {
+            tunnel.send(piece.to_vec()).await?;
+        }
+        read_all(&tunnel).await
+    });
+    check(&answer.unwrap(), up, down);
 }
 
 async fn read_all(tunnel: &Tunnel) -> io::Result<Vec<u8>> {
@@ -201,8 +214,8 @@ fn tunnels_of_one_client_carry_their_own_bytes_in_every_wrapping() {
         drop(lab.open());
         std::thread::scope(|scope| {
             for size in 1..=8 {
-                let lab = &lab;
-                scope.spawn(move || lab.exchange(size * 40_000, size * 60_001));
+                let shared = &lab.worker.shared;
+                scope.spawn(move || exchange(shared, size * 40_000, size * 60_001));
             }
         });
     }
@@ -287,7 +300,7 @@ fn a_worker_that_stops_does_not_wait_for_idle_clients() {
     let (backend, lab) = (Backend::start(), Lab::new(Door::Plain));
     let _frpc = Frpc::start(&binaries[OLD], lab.port, &lab.options(&backend));
     drop(lab.open());
-    lab.worker.shared.set_phase(lyre::serve::shared::Phase::Stopping);
+    lab.worker.shared.set_phase(Phase::Stopping);
     let open = || lab.worker.shared.counters.iter().map(|core| core.connections.read()).sum::<u64>();
     worker::wait(PATIENCE, || open() == 0, || format!("{} connections are open", open()));
     assert_eq!(lab.sessions(), 0);
