@@ -2,6 +2,7 @@
 //!
 //! Durations are `Duration`, sizes bytes, references are indices into the vectors of this struct.
 
+pub mod frp;
 pub mod tcp;
 pub mod track;
 pub mod vip;
@@ -54,7 +55,8 @@ impl Settings {
     /// Every address that something listens on.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         let services = self.services.iter().flat_map(|service| service.listen.iter().copied());
-        self.listeners.iter().map(|listener| listener.address).chain(services)
+        let tunnels = self.exapps.iter().filter_map(|exapps| Some(exapps.frp.as_ref()?.listen));
+        self.listeners.iter().map(|listener| listener.address).chain(services).chain(tunnels)
     }
 }
 
@@ -322,6 +324,8 @@ pub struct ExApps {
     pub host: String,
     /// How long it is remembered whose a session is; zero asks each time.
     pub session_lifetime: Duration,
+    /// Where their tunnels come in.
+    pub frp: Option<frp::Frp>,
 }
 
 /// Bounds of one worker. Each default has its reason in docs/configuration.md.

@@ -5,7 +5,10 @@
 
 mod backend;
 mod driver;
+mod live;
 mod peer;
+#[path = "../lab/worker.rs"]
+mod worker;
 mod wrap;
 
 use backend::{Backend, pattern};

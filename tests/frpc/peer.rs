@@ -49,6 +49,35 @@ pub struct Options {
     pub is_v2: bool,
     pub pool_count: u32,
     pub proxies: Vec<Proxy>,
+    /// With the files of this directory.
+    pub tls: Option<Tls>,
+}
+
+pub struct Tls {
+    pub directory: PathBuf,
+    pub has_certificate: bool,
+    /// What clients before 0.50 send in front of the handshake.
+    pub has_marker: bool,
+}
+
+impl Tls {
+    fn toml(&self) -> String {
+        let file = |name: &str| self.directory.join(name).display().to_string();
+        let mut text = format!(
+            "transport.tls.enable = true\ntransport.tls.serverName = \"harp.nc\"\n\
+             transport.tls.trustedCaFile = \"{}\"\ntransport.tls.disableCustomTLSFirstByte = {}\n",
+            file("ca.pem"),
+            !self.has_marker
+        );
+        if self.has_certificate {
+            text.push_str(&format!(
+                "transport.tls.certFile = \"{}\"\ntransport.tls.keyFile = \"{}\"\n",
+                file("client.pem"),
+                file("client.key")
+            ));
+        }
+        text
+    }
 }
 
 impl Default for Options {
@@ -60,6 +89,7 @@ impl Default for Options {
             is_v2: false,
             pool_count: 1,
             proxies: Vec::new(),
+            tls: None,
         }
     }
 }
@@ -69,9 +99,13 @@ impl Options {
         let Options { key, auth_token, is_muxed, pool_count, .. } = self;
         let mut text = format!(
             "serverAddr = \"127.0.0.1\"\nserverPort = {port}\nlog.level = \"debug\"\nlog.disablePrintColor = true\n\
-             auth.token = \"{auth_token}\"\nmetadatas.token = \"{key}\"\ntransport.tls.enable = false\n\
+             auth.token = \"{auth_token}\"\nmetadatas.token = \"{key}\"\n\
              transport.tcpMux = {is_muxed}\ntransport.poolCount = {pool_count}\n"
         );
+        match &self.tls {
+            Some(tls) => text.push_str(&tls.toml()),
+            None => text.push_str("transport.tls.enable = false\n"),
+        }
         if self.is_v2 {
             text.push_str("transport.wireProtocol = \"v2\"\n");
         }
