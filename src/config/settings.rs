@@ -203,6 +203,8 @@ pub enum Balance {
 pub enum PoolKind {
     /// Nextcloud's web servers: reserved paths, security headers, no body without a length.
     Nextcloud,
+    /// What it answers is its own affair: a 401 is no failed login at Nextcloud.
+    ExApp,
     Other,
 }
 
@@ -314,7 +316,7 @@ impl Trust {
 }
 
 /// The gateway to ExApps.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ExApps {
     /// What AppAPI calls HP_SHARED_KEY.
     pub shared_key: Secret,

@@ -38,4 +38,5 @@ pub mod stamp;
 pub mod tcp;
 pub mod tunnel;
 pub mod upload;
+pub mod waiting;
 pub mod worker;

@@ -37,7 +37,7 @@ pub struct Shared {
     pub dns: Dns,
     pub exapps: Memory,
     /// Of ExApps.
-    pub tunnels: Tunnels,
+    pub tunnels: Arc<Tunnels>,
     /// Set once after the start if there is another node.
     pairing: OnceLock<Pairing>,
     /// Absent if its threads could not be started.
@@ -60,7 +60,8 @@ pub enum Phase {
 impl Shared {
     pub fn new(page: Arc<SharedPage>, cores: usize, snapshot: Arc<Snapshot>) -> Shared {
         let directory = snapshot.settings.spool.directory.clone();
-        let exapps = Memory::new(cores);
+        let tunnels = Arc::new(Tunnels::default());
+        let exapps = Memory::new(cores, tunnels.clone());
         exapps.adopt(&snapshot.settings);
         Shared {
             page,
@@ -74,7 +75,7 @@ impl Shared {
             abuse: Abuse::default(),
             dns: Dns::default(),
             exapps,
-            tunnels: Tunnels::default(),
+            tunnels,
             pairing: OnceLock::new(),
             spool: Spool::start(directory).inspect_err(|error| tracing::error!(%error, "no spool")).ok(),
         }

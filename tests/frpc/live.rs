@@ -9,6 +9,7 @@ use lyre::serve::shared::{Phase, Shared};
 use lyre::serve::worker::Worker;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -72,14 +73,19 @@ impl Lab {
             Door::Unchecked => "{ cert = \"server.pem\", key = \"server.key\" }",
         };
         let text = format!(
-            "[exapps]\nfrp_listen = \"127.0.0.1:0\"\nfrp_tls = {tls}\nshared_key_file = \"shared.key\"\n\
+            "[nextcloud]\nhosts = [\"cloud.test\"]\nservers = [\"127.0.0.1:1\"]\n\
+             [[listener]]\naddress = \"127.0.0.2:80\"\nkind = \"http\"\n\
+             [exapps]\nfrp_listen = \"127.0.0.1:8782\"\nfrp_tls = {tls}\nshared_key_file = \"shared.key\"\n\
              [worker]\ncores = 2\n[log]\naccess = \"off\"\n"
         );
         let path = directory.join("lyre.toml");
         std::fs::write(&path, text).unwrap();
-        let (settings, _) = lyre::config::load(&path, None).unwrap();
-        let (worker, address) = worker::start(settings);
-        Lab { directory, worker, port: address.port() }
+        let (mut settings, _) = lyre::config::load(&path, None).unwrap();
+        settings.listeners[0].address.set_port(0);
+        settings.exapps.as_mut().unwrap().frp.as_mut().unwrap().listen.set_port(0);
+        let (worker, bound) = worker::start_all(settings);
+        let frp = bound.iter().find(|address| address.ip() == Ipv4Addr::LOCALHOST).unwrap();
+        Lab { directory, worker, port: frp.port() }
     }
 
     /// As an app's container has it.
@@ -262,7 +268,7 @@ fn a_wrong_key_is_refused_in_harps_words_and_gets_no_port() {
     }
     assert_eq!(lab.sessions(), 0);
     assert_eq!(lab.call(PATIENCE).err(), Some(Failure::NoProxy));
-    assert_eq!(worker::metric(&lab.worker, "lyre_abuse_failed_logins_total"), 2);
+    assert_eq!(worker::metric(&lab.worker, "lyre_exapps_failures_total{kind=\"token\"}"), 2);
 }
 
 #[test]

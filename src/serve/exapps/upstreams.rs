@@ -3,7 +3,9 @@
 use super::memory::UPSTREAMS_MAX;
 use crate::config::settings::{self, Balance, Check, CheckKind, Place, PoolKind};
 use crate::net::clock::tick;
+use crate::net::target::Target;
 use crate::serve::core::{Core, PoolView};
+use crate::serve::frp::{Behind, Tunnels};
 use crate::serve::shared::{Crowd, Pool, Server};
 use crate::telemetry::counters::CoreCounters;
 use std::cell::RefCell;
@@ -76,14 +78,21 @@ pub(super) async fn resolved(pool: &PoolView) {
     }
 }
 
-pub(super) fn make(host: &str, port: u16, cores: usize) -> Pool {
+/// On this host's loopback is what Nextcloud believes to be behind a tunnel, unless it really is there.
+pub(super) fn make(host: &str, port: u16, cores: usize, tunnels: &Arc<Tunnels>) -> Pool {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let (name, place) = match bare.parse::<IpAddr>() {
         Ok(ip) => (SocketAddr::new(ip, port).to_string(), Place::Ip(SocketAddr::new(ip, port))),
         Err(_) => (format!("{host}:{port}"), Place::Name { host: host.to_ascii_lowercase(), port }),
     };
     let server = settings::Server { name, place };
-    let servers = vec![Arc::new(Server::new(POOL, &server, cores))];
+    let mut one = Server::new(POOL, &server, cores);
+    if let Target::Ip(place) = one.target
+        && place.ip().is_loopback()
+    {
+        one.target = Target::Far(place, Arc::new(Behind::new(place, tunnels.clone())));
+    }
+    let servers = vec![Arc::new(one)];
     // Nothing probes it: whether an app answers is AppAPI's question.
     let check = Check { kind: CheckKind::Tcp, interval: S, timeout: S, rise: 1, fall: 1 };
     let settings = settings::Pool {
@@ -101,7 +110,7 @@ pub(super) fn make(host: &str, port: u16, cores: usize) -> Pool {
         queue_max: REQUESTS_MAX,
         balance: Balance::First,
         upgrades_per_second: REQUESTS_MAX,
-        kind: PoolKind::Other,
+        kind: PoolKind::ExApp,
     };
     Pool { settings, servers, crowd: Arc::new(Crowd::default()) }
 }

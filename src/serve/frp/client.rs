@@ -5,13 +5,17 @@ use super::inbox::{Inbox, Letter};
 use super::line::{Line, Piping, State};
 use super::pipe::{End, Pipe};
 use super::wrap::Wrap;
+use crate::policy::ban::Network;
+use crate::policy::exapp::failures::Kind;
+use crate::policy::exapp::gateway;
 use crate::proto::frp::channel::{Channel, ChannelError, Entropy, Version};
-use crate::proto::frp::identity::{Decision, Refusal};
+use crate::proto::frp::identity::{Decision, Identity, Refusal};
 use crate::proto::frp::message::{Login, LoginResp, Message, StartWorkConn, v1, v2};
 use crate::proto::frp::registry::{SessionId, Source};
 use crate::proto::frp::session::{Action, Failure, Input, Session, Terms, WaiterId, WorkId, Wrapping};
 use crate::proto::frp::yamux::{Event, Limits, Mux};
 use crate::serve::core::Core;
+use crate::serve::exapps;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -337,23 +341,29 @@ impl Client {
         }
     }
 
-    /// By its keys, unless its address has tried too many.
-    fn judge(&self, login: &Login) -> Result<crate::proto::frp::identity::Identity, Refusal> {
-        let client = self.peer.ip().to_canonical();
+    /// By its keys, unless its address has tried too many: the gateway's bans hold here, and the other way round.
+    fn judge(&self, login: &Login) -> Result<Identity, Refusal> {
+        let address = self.peer.ip().to_canonical();
         let view = self.core.view();
-        let credential = login.metas.get("token").map_or(&b""[..], |token| token.0.as_bytes());
-        if self.core.shared.abuse.check(&view.snapshot.settings, client, credential).is_some() {
+        let settings = &view.snapshot.settings;
+        let is_exempt = settings.abuse.is_exempt(address);
+        let client = gateway::Client { network: Network::of(address), is_exempt, credentials: None };
+        let shared = &self.core.shared;
+        let now = exapps::memory::time();
+        let is_banned = !is_exempt && shared.exapps.lock().gateway.failures.banned(client.network, now).is_some();
+        // By an operator, or for failed logins at Nextcloud.
+        if is_banned || shared.abuse.check(settings, address, b"").is_some() {
             return Err(Refusal::Key);
         }
-        let tunnels = &self.core.shared.tunnels;
-        match self.gate.keys.judge(login, tunnels.token().bytes()) {
+        match self.gate.keys.judge(login, shared.tunnels.token().bytes()) {
             Decision::Granted(identity) => Ok(identity),
             Decision::Refused(refusal) => {
                 self.core.warn_seldom(|others| {
                     tracing::warn!(client = %self.peer, reason = %refusal, others, "a tunnel client's login is refused");
                 });
-                if !tunnels.has_client_at(client) {
-                    self.core.login_failed(client, credential);
+                let counts = !shared.tunnels.has_client_at(address);
+                if counts && shared.exapps.lock().gateway.fail(&client, Kind::Token, now) {
+                    tracing::warn!(client = %client.network.address(), "banned from ExApps");
                 }
                 Err(refusal)
             }
@@ -416,10 +426,16 @@ impl Client {
                 Action::Up { proxy_name, remote_port } => {
                     let name = shown(&proxy_name);
                     tracing::info!(client = %self.peer, %name, port = remote_port, "tunnel up");
+                    if let Some(session) = self.session.as_ref().map(Session::id) {
+                        self.core.shared.tunnels.came_up(session, &name, remote_port, self.peer);
+                    }
                 }
                 Action::Down { proxy_name, remote_port } => {
                     let name = shown(&proxy_name);
                     tracing::info!(client = %self.peer, %name, port = remote_port, "tunnel down");
+                    if let Some(session) = self.session.as_ref().map(Session::id) {
+                        self.core.shared.tunnels.went_down(session, remote_port);
+                    }
                 }
                 Action::Assign { waiter, work, start, wrapping } => self.assign(now, waiter, work, start, wrapping),
                 Action::Fail { waiter, failure } => {
@@ -509,6 +525,7 @@ impl Drop for Client {
                 if let Action::Down { proxy_name, remote_port } = action {
                     let name = shown(&proxy_name);
                     tracing::info!(client = %self.peer, %name, port = remote_port, "tunnel down");
+                    tunnels.went_down(session.id(), remote_port);
                 }
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! This file lets a connection in and finds out what it is; [`connection`] drives its bytes; [`client`] is one client
 //! between the bytes and `proto::frp`, with a [`line`] for each of its streams. [`tunnels`] is what all cores share: any
-//! of them opens a tunnel and gets the end of a [`pipe`]; an [`inbox`] is how it tells the client's core.
+//! of them opens a tunnel and gets the end of a [`pipe`]; an [`inbox`] is how it tells the client's core. A [`way`] is how
+//! what is behind a tunnel is connected to like any server.
 
 mod client;
 mod connection;
@@ -10,6 +11,7 @@ mod inbox;
 mod line;
 mod pipe;
 mod tunnels;
+mod way;
 mod wrap;
 
 use crate::config::settings::ExApps;
@@ -32,6 +34,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 pub use tunnels::{Call, Tunnels};
+pub use way::Behind;
 
 /// From the first byte to the end of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);

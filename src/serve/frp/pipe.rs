@@ -4,6 +4,7 @@
 
 use super::inbox::{Inbox, Letter};
 use crate::net::driver::for_another_thread;
+use crate::net::stream::Far;
 use crate::proto::frp::session::Failure;
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -160,16 +161,13 @@ impl Tunnel {
     /// Waits for room, then hands the bytes over. They are on their way, not there yet.
     pub async fn send(&self, bytes: Vec<u8>) -> io::Result<()> {
         poll_fn(|cx| self.poll_room(cx)).await?;
-        let mut inner = self.0.lock();
-        if !bytes.is_empty() && inner.end.is_none() {
-            inner.forth_bytes += bytes.len();
-            inner.forth.push_back(bytes);
-            self.0.touch(inner);
-        }
+        self.hand_over(bytes);
         Ok(())
     }
+}
 
-    pub fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
+impl Far for Tunnel {
+    fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<io::Result<Vec<u8>>> {
         let mut inner = self.0.lock();
         if let Some((bytes, window)) = inner.back.pop_front() {
             inner.credit += window;
@@ -186,8 +184,7 @@ impl Tunnel {
         }
     }
 
-    /// Ready when [`Tunnel::send`] would not wait.
-    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.0.lock();
         match inner.end {
             Some(End::Finished) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
@@ -197,6 +194,15 @@ impl Tunnel {
                 inner.writer = Some(for_another_thread(cx.waker()));
                 Poll::Pending
             }
+        }
+    }
+
+    fn hand_over(&self, bytes: Vec<u8>) {
+        let mut inner = self.0.lock();
+        if !bytes.is_empty() && inner.end.is_none() {
+            inner.forth_bytes += bytes.len();
+            inner.forth.push_back(bytes);
+            self.0.touch(inner);
         }
     }
 }

@@ -2,12 +2,15 @@
 
 use super::inbox::{Inbox, Letter};
 use super::pipe::{End, Pipe, Tunnel};
+use crate::net::clock::{Now, now};
 use crate::proto::frp::channel::Token;
+use crate::proto::frp::identity::{APP_PORTS, ENGINE_PORTS};
 use crate::proto::frp::registry::{Registry, SessionId};
 use crate::proto::frp::session::Failure;
-use std::collections::HashMap;
+use crate::serve::waiting::Waiting;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,12 +20,33 @@ pub struct Tunnels {
     posts: Mutex<HashMap<SessionId, Post>>,
     pipes: AtomicU64,
     token: Token,
+    /// Clients can come.
+    is_served: AtomicBool,
+    /// For one to come.
+    waiting: Waiting,
+    /// By their ports.
+    up: Mutex<BTreeMap<u16, Up>>,
 }
 
 /// Where a session's letters go.
 struct Post {
     inbox: Arc<Inbox>,
     client: IpAddr,
+}
+
+struct Up {
+    name: String,
+    client: SocketAddr,
+    since: Now,
+    session: SessionId,
+}
+
+/// A tunnel that is up, for those who look after it.
+pub struct Listed {
+    pub name: String,
+    pub port: u16,
+    pub client: SocketAddr,
+    pub age: Duration,
 }
 
 /// What is wanted of a tunnel.
@@ -44,6 +68,9 @@ impl Default for Tunnels {
             pipes: AtomicU64::new(1),
             // HaRP's clients have none: what they know travels in the login's metas.
             token: Token::new(b""),
+            is_served: AtomicBool::new(false),
+            waiting: Waiting::default(),
+            up: Mutex::default(),
         }
     }
 }
@@ -65,6 +92,49 @@ impl Tunnels {
     /// Whether somebody serves this port.
     pub fn is_up(&self, port: u16) -> bool {
         self.registry().holder(port).is_some()
+    }
+
+    /// Waits until somebody does.
+    pub async fn wait_up(&self, port: u16) {
+        self.waiting.until(|| self.is_up(port).then_some(())).await;
+    }
+
+    /// A tunnel came up.
+    pub(super) fn came_up(&self, session: SessionId, name: &str, port: u16, client: SocketAddr) {
+        self.lock_up().insert(port, Up { name: name.to_owned(), client, since: now(), session });
+        self.waiting.tell();
+    }
+
+    /// A tunnel went down. Somebody else may have the port already.
+    pub(super) fn went_down(&self, session: SessionId, port: u16) {
+        let mut up = self.lock_up();
+        if up.get(&port).is_some_and(|up| up.session == session) {
+            up.remove(&port);
+        }
+    }
+
+    pub fn list(&self) -> Vec<Listed> {
+        let listed = |(port, up): (&u16, &Up)| Listed {
+            name: up.name.clone(),
+            port: *port,
+            client: up.client,
+            age: now().since(up.since),
+        };
+        self.lock_up().iter().map(listed).collect()
+    }
+
+    fn lock_up(&self) -> MutexGuard<'_, BTreeMap<u16, Up>> {
+        self.up.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a tunnel that is not there may come.
+    pub fn may_come(&self, port: u16) -> bool {
+        let is_for_tunnels = APP_PORTS.contains(&port) || ENGINE_PORTS.contains(&port);
+        is_for_tunnels && self.is_served.load(Ordering::Relaxed)
+    }
+
+    pub fn set_served(&self, is_served: bool) {
+        self.is_served.store(is_served, Ordering::Relaxed);
     }
 
     pub fn sessions(&self) -> usize {
