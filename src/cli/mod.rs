@@ -1,7 +1,7 @@
 //! The command line. The only room that prints.
 //!
 //! Reading order: this file (what can be typed), [`run`], [`check`], [`client`] (asking a running lyre), [`status`]
-//! (what it answers, for people), [`orders`], [`bans`], [`keygen`], [`import`].
+//! (what it answers, for people), [`orders`], [`bans`], [`exapp`], [`keygen`], [`import`].
 
 mod bans;
 mod check;
@@ -9,6 +9,7 @@ mod client;
 mod diff;
 mod doctor;
 mod events;
+mod exapp;
 mod import;
 mod keygen;
 mod orders;
@@ -152,6 +153,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look at the apps behind the gateway, and at their tunnels
+    Exapp {
+        #[command(subcommand)]
+        what: ExappCommand,
+    },
     /// Print the metrics in Prometheus' text format
     Metrics(SocketOptions),
     /// Make a cluster secret: 256 random bits as one line of hexadecimal digits
@@ -181,6 +187,28 @@ enum Command {
     Worker {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         orders: Vec<OsString>,
+    },
+}
+
+#[derive(Subcommand)]
+enum ExappCommand {
+    /// Show the apps that were asked for, their tunnels, who was refused and who is banned
+    List {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show all that is known of one app
+    Show {
+        #[command(flatten)]
+        socket: SocketOptions,
+        #[arg(value_name = "APP")]
+        app: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -274,6 +302,8 @@ pub fn main() -> ExitCode {
         Command::Ban { socket, address, length, json } => bans::ban(&socket.client(), address, length, json),
         Command::Unban { socket, address, json } => bans::unban(&socket.client(), address, json),
         Command::Bans { socket, json } => bans::list(&socket.client(), json),
+        Command::Exapp { what: ExappCommand::List { socket, json } } => exapp::list(&socket.client(), json),
+        Command::Exapp { what: ExappCommand::Show { socket, app, json } } => exapp::show(&socket.client(), &app, json),
         Command::Metrics(socket) => orders::metrics(&socket.client()),
         Command::Keygen { out } => keygen::run(out.as_deref()),
         Command::Doctor { about: DoctorAbout::Vrrp { config, socket, wait, json } } => {

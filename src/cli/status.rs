@@ -1,6 +1,6 @@
 //! `lyre status`: what the admin socket answers, for people.
 
-mod exapps;
+pub(super) mod exapps;
 
 use super::client::Client;
 use super::orders;

@@ -168,6 +168,9 @@ fn case_60_requests_websockets_and_events_reach_an_exapp_behind_a_real_client() 
             let (edge, server) = edge(&nextcloud, driver);
             let _frpc = exapp.frpc(binary, server, "K", is_v2);
             wait_served(&edge);
+            let status = &lyre::serve::report::status(&edge.worker.shared)["exapps"];
+            assert_eq!((&status["apps"][0]["id"], &status["tunnels"][0]["port"]), (&"foo".into(), &APP_PORT.into()));
+            assert_eq!(status["apps"][0]["tunnel_client"], status["tunnels"][0]["client"], "{status}");
             requests(&edge);
             events(&edge, &exapp);
             let mut client = websocket(&edge);

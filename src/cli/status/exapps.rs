@@ -4,7 +4,7 @@ use super::{age, printable};
 use serde_json::Value;
 
 /// Nothing without a gateway, or with nothing to tell.
-pub(super) fn lines(exapps: Option<&Value>) -> Vec<String> {
+pub(in crate::cli) fn lines(exapps: Option<&Value>) -> Vec<String> {
     let Some(exapps) = exapps else { return Vec::new() };
     let list = |name: &str| exapps.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let (apps, tunnels) = (list("apps"), list("tunnels"));
