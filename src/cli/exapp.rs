@@ -1,137 +1,105 @@
-//! `lyre exapp cert`: the files of ExApps' tunnels, and what the host of a container engine needs of them.
+//! `lyre exapp list` and `show`: the apps behind the gateway, as the status has them.
 
-use super::output;
-use crate::control::clock;
-use crate::control::frp_files::{self, FrpFilesError, Outcome};
-use std::fmt;
-use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use super::client::Client;
+use super::{FAILED, orders, output, status};
+use serde_json::Value;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// For a host with a container engine.
-pub(super) struct Engine {
-    pub(super) port: u16,
-    /// Where its frpc finds Lyre.
-    pub(super) server: String,
-    pub(super) out: PathBuf,
+const WAIT: Duration = Duration::from_secs(10);
+
+pub(super) fn list(client: &Client, json: bool) -> ExitCode {
+    told(client, |exapps| if json { Ok(lined(exapps)) } else { Ok(table(exapps)) })
 }
 
-#[derive(Debug)]
-enum ExappError {
-    Files(FrpFilesError),
-    Server(String),
-    Write { path: PathBuf, error: io::Error },
+pub(super) fn show(client: &Client, app: &str, json: bool) -> ExitCode {
+    told(client, |exapps| {
+        let one = find(exapps, app).ok_or_else(|| unknown(exapps, app))?;
+        Ok(if json { lined(one) } else { facts(one) })
+    })
 }
 
-pub(super) fn cert(directory: &Path, days: u32, engine: Option<Engine>) -> ExitCode {
-    match prepare(directory, days).and_then(|()| engine.map_or(Ok(()), |engine| equip(directory, &engine))) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => output::fail(&error),
-    }
-}
-
-fn prepare(directory: &Path, days: u32) -> Result<(), ExappError> {
-    let now = Duration::from_millis(clock::unix_ms());
-    let outcome = frp_files::prepare(directory, days, now).map_err(ExappError::Files)?;
-    let what = match outcome {
-        Outcome::Made => "made",
-        Outcome::Kept => "kept as they are",
-        Outcome::Renewed => "kept, with a new leaf for the server",
+/// Prints what `tell` makes of the status's part.
+fn told(client: &Client, tell: impl FnOnce(&Value) -> Result<String, String>) -> ExitCode {
+    let answer = match client.get("/v1/status", WAIT) {
+        Ok(answer) if answer.status == 200 => answer,
+        Ok(answer) => return orders::show(&answer, false),
+        Err(error) => return error.fail(),
     };
-    output::note(format_args!("certificates of tunnels in {}: {what}", directory.display()));
-    for name in ["ca.crt", "server.crt", "client.crt"] {
-        let end = frp_files::not_after(&directory.join(name)).map_err(ExappError::Files)?;
-        let days = (end - now.as_secs() as i64).div_euclid(86_400);
-        output::note(match days {
-            ..0 => format!("  {name} has expired"),
-            days => format!("  {name} is good for {days} days"),
-        });
-    }
-    Ok(())
-}
-
-/// The files that frpc beside an engine needs, and its configuration.
-fn equip(directory: &Path, engine: &Engine) -> Result<(), ExappError> {
-    let (host, port) = split(&engine.server).ok_or_else(|| ExappError::Server(engine.server.clone()))?;
-    let at = |path: &Path| {
-        let path = path.to_owned();
-        move |error| ExappError::Write { path, error }
-    };
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&engine.out).map_err(at(&engine.out))?;
-    for name in ["ca.crt", "client.crt", "client.key"] {
-        let content = fs::read(directory.join(name)).map_err(at(&directory.join(name)))?;
-        write(&engine.out.join(name), &content)?;
-    }
-    let path = engine.out.join("frpc.toml");
-    write(&path, frpc(host, port, engine.port).as_bytes())?;
-    output::note(format_args!(
-        "copy {} to the engine's host, over a safe channel; there: HP_SHARED_KEY=… frpc -c frpc.toml",
-        engine.out.display()
-    ));
-    Ok(())
-}
-
-fn write(path: &Path, content: &[u8]) -> Result<(), ExappError> {
-    let failed = |error| ExappError::Write { path: path.to_owned(), error };
-    let mut file =
-        fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path).map_err(failed)?;
-    file.write_all(content).map_err(failed)
-}
-
-/// `HOST:PORT`, `[IPV6]:PORT`; of characters that need no quotes.
-fn split(server: &str) -> Option<(&str, u16)> {
-    let (host, port) = server.rsplit_once(':')?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let is_plain = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:_".contains(&byte));
-    (is_plain && !host.is_empty()).then_some((host, port.parse().ok().filter(|port| *port != 0)?))
-}
-
-/// The key is not in it: frpc takes it from its environment.
-fn frpc(host: &str, port: u16, engine: u16) -> String {
-    format!(
-        "# Made by lyre exapp cert. Gives Lyre the Docker Engine of this host, as daemon port {engine}.\n\
-         serverAddr = \"{host}\"\nserverPort = {port}\nloginFailExit = false\n\n\
-         transport.tls.enable = true\ntransport.tls.certFile = \"client.crt\"\n\
-         transport.tls.keyFile = \"client.key\"\ntransport.tls.trustedCaFile = \"ca.crt\"\n\
-         transport.tls.serverName = \"{}\"\n\nmetadatas.token = \"{{{{ .Envs.HP_SHARED_KEY }}}}\"\n\n\
-         [[proxies]]\nname = \"deploy-daemon-{engine}\"\ntype = \"tcp\"\nremotePort = {engine}\n\n\
-         [proxies.plugin]\ntype = \"unix_domain_socket\"\nunixPath = \"/var/run/docker.sock\"\n",
-        frp_files::issue::SERVER
-    )
-}
-
-impl fmt::Display for ExappError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ExappError::Files(error) => write!(f, "{error}"),
-            ExappError::Server(server) => write!(f, "{server:?} is no HOST:PORT; the port of tunnels is mostly 8782"),
-            ExappError::Write { path, .. } => write!(f, "cannot write {}", path.display()),
+    let status = serde_json::from_str::<Value>(&answer.body).unwrap_or_default();
+    let exapps = status.pointer("/detail/exapps").filter(|exapps| exapps.is_object());
+    let missing = || "no [exapps] is served here, or the worker does not answer: see lyre status".to_owned();
+    match exapps.ok_or_else(missing).and_then(tell) {
+        Ok(text) => output::print(&text),
+        Err(why) => {
+            output::note(why);
+            ExitCode::from(FAILED)
         }
     }
 }
 
-impl std::error::Error for ExappError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ExappError::Write { error, .. } => Some(error),
-            ExappError::Files(_) | ExappError::Server(_) => None,
-        }
+fn table(exapps: &Value) -> String {
+    let lines = status::exapps::lines(Some(exapps));
+    match lines.is_empty() {
+        true => "no app was asked for yet\n".to_owned(),
+        false => lines.iter().map(|line| format!("{line}\n")).collect(),
     }
+}
+
+fn apps(exapps: &Value) -> impl Iterator<Item = &Value> {
+    exapps.get("apps").and_then(Value::as_array).into_iter().flatten()
+}
+
+/// Ids are compared as the gateway does: without regard to case.
+fn find<'v>(exapps: &'v Value, app: &str) -> Option<&'v Value> {
+    apps(exapps).find(|one| one.get("id").and_then(Value::as_str).is_some_and(|id| id.eq_ignore_ascii_case(app)))
+}
+
+fn unknown(exapps: &Value, app: &str) -> String {
+    let known: Vec<&str> = apps(exapps).filter_map(|one| one.get("id")?.as_str()).collect();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    status::printable(&format!("{app} was not asked for since the worker's start; known are: {known}"))
+}
+
+/// One fact a line.
+fn facts(app: &Value) -> String {
+    let facts = app.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
+    let line = |(name, value): (&String, &Value)| {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        status::printable(&format!("{}: {value}\n", name.replace('_', " ")))
+    };
+    facts.map(line).collect()
+}
+
+fn lined(value: &Value) -> String {
+    format!("{value}\n")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn exapps() -> Value {
+        serde_json::json!({ "apps": [
+            { "id": "foo", "version": "1.0.0", "forwarded": 3, "tunnel_client": null },
+            { "id": "bar", "version": "2", "forwarded": 0, "tunnel_client": "10.0.0.5:4000" }
+        ] })
+    }
+
     #[test]
-    fn servers_are_hosts_with_a_port() {
-        assert_eq!(split("edge.example.com:8782"), Some(("edge.example.com", 8782)));
-        assert_eq!(split("[2001:db8::1]:8782"), Some(("2001:db8::1", 8782)));
-        for bad in ["edge.example.com", ":8782", "a:0", "a:b", "a\":1", "a\n:1"] {
-            assert_eq!(split(bad), None, "{bad}");
-        }
+    fn an_app_is_found_by_its_id_and_shown_fact_by_fact() {
+        let exapps = exapps();
+        assert_eq!(facts(find(&exapps, "FOO").unwrap()), "forwarded: 3\nid: foo\nversion: 1.0.0\n");
+        assert!(facts(find(&exapps, "bar").unwrap()).contains("tunnel client: 10.0.0.5:4000\n"));
+    }
+
+    #[test]
+    fn an_app_that_is_not_known_is_answered_with_those_that_are() {
+        let exapps = exapps();
+        assert!(find(&exapps, "baz").is_none());
+        assert_eq!(
+            unknown(&exapps, "baz\u{1b}"),
+            "baz was not asked for since the worker's start; known are: foo, bar"
+        );
     }
 }

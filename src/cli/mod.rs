@@ -1,7 +1,7 @@
 //! The command line. The only room that prints.
 //!
 //! Reading order: this file (what can be typed), [`run`], [`check`], [`client`] (asking a running lyre), [`status`]
-//! (what it answers, for people), [`orders`], [`bans`], [`keygen`], [`exapp`], [`import`].
+//! (what it answers, for people), [`orders`], [`bans`], [`exapp`], [`exapp_cert`], [`keygen`], [`import`].
 
 mod bans;
 mod check;
@@ -10,6 +10,7 @@ mod diff;
 mod doctor;
 mod events;
 mod exapp;
+mod exapp_cert;
 mod import;
 mod keygen;
 mod orders;
@@ -153,6 +154,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look at the apps behind the gateway, and at their tunnels
+    Exapp {
+        #[command(subcommand)]
+        what: ExappCommand,
+    },
     /// Print the metrics in Prometheus' text format
     Metrics(SocketOptions),
     /// Make a cluster secret: 256 random bits as one line of hexadecimal digits
@@ -160,11 +166,6 @@ enum Command {
         /// Write it to this new file, readable only by its owner, instead of printing it
         #[arg(long, value_name = "PATH")]
         out: Option<PathBuf>,
-    },
-    /// What external apps (AppAPI) need
-    Exapp {
-        #[command(subcommand)]
-        action: ExappAction,
     },
     /// Find out why something does not work, and say what to do
     Doctor {
@@ -191,7 +192,25 @@ enum Command {
 }
 
 #[derive(Subcommand)]
-enum ExappAction {
+enum ExappCommand {
+    /// Show the apps that were asked for, their tunnels, who was refused and who is banned
+    List {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show all that is known of one app
+    Show {
+        #[command(flatten)]
+        socket: SocketOptions,
+        #[arg(value_name = "APP")]
+        app: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
     /// Make the certificates of ExApps' tunnels, or take over HaRP's and renew the server's in its last thirty days
     #[command(
         after_help = "Both nodes need the same directory. Run it daily, then lyre reload: clients notice nothing."
@@ -305,12 +324,14 @@ pub fn main() -> ExitCode {
         Command::Ban { socket, address, length, json } => bans::ban(&socket.client(), address, length, json),
         Command::Unban { socket, address, json } => bans::unban(&socket.client(), address, json),
         Command::Bans { socket, json } => bans::list(&socket.client(), json),
+        Command::Exapp { what: ExappCommand::List { socket, json } } => exapp::list(&socket.client(), json),
+        Command::Exapp { what: ExappCommand::Show { socket, app, json } } => exapp::show(&socket.client(), &app, json),
         Command::Metrics(socket) => orders::metrics(&socket.client()),
         Command::Keygen { out } => keygen::run(out.as_deref()),
-        Command::Exapp { action: ExappAction::Cert { directory, days, engine, server, out } } => {
+        Command::Exapp { what: ExappCommand::Cert { directory, days, engine, server, out } } => {
             let all = engine.zip(server).zip(out);
-            let engine = all.map(|((port, server), out)| exapp::Engine { port, server, out });
-            exapp::cert(&directory, days, engine)
+            let engine = all.map(|((port, server), out)| exapp_cert::Engine { port, server, out });
+            exapp_cert::cert(&directory, days, engine)
         }
         Command::Doctor { about: DoctorAbout::Vrrp { config, socket, wait, json } } => {
             let path = config.path();

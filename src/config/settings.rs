@@ -3,6 +3,7 @@
 //! Durations are `Duration`, sizes bytes, references are indices into the vectors of this struct.
 
 pub mod docker;
+pub mod frp;
 pub mod tcp;
 pub mod track;
 pub mod vip;
@@ -55,7 +56,8 @@ impl Settings {
     /// Every address that something listens on.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         let services = self.services.iter().flat_map(|service| service.listen.iter().copied());
-        self.listeners.iter().map(|listener| listener.address).chain(services)
+        let tunnels = self.exapps.iter().filter_map(|exapps| Some(exapps.frp.as_ref()?.listen));
+        self.listeners.iter().map(|listener| listener.address).chain(services).chain(tunnels)
     }
 }
 
@@ -202,6 +204,8 @@ pub enum Balance {
 pub enum PoolKind {
     /// Nextcloud's web servers: reserved paths, security headers, no body without a length.
     Nextcloud,
+    /// What it answers is its own affair: a 401 is no failed login at Nextcloud.
+    ExApp,
     Other,
 }
 
@@ -313,7 +317,7 @@ impl Trust {
 }
 
 /// The gateway to ExApps.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ExApps {
     /// What AppAPI calls HP_SHARED_KEY.
     pub shared_key: Secret,
@@ -323,6 +327,8 @@ pub struct ExApps {
     pub host: String,
     /// How long it is remembered whose a session is; zero asks each time.
     pub session_lifetime: Duration,
+    /// Where their tunnels come in.
+    pub frp: Option<frp::Frp>,
     /// The container engine of this node.
     pub docker: Option<docker::Docker>,
 }

@@ -193,7 +193,7 @@ fn case_23_many_first_requests_are_one_question_over_all_cores() {
         });
         let edge = Edge::start(&Origin::config(&[&nextcloud], EXAPPS), driver, 2);
         let mut clients: Vec<_> = (0..REQUESTS).map(|_| send(&edge, "GET /exapps/foo/public", "", "")).collect();
-        edge.wait("all wait", |edge| edge.metric("lyre_requests_total") >= REQUESTS as u64);
+        edge.wait("all wait", |edge| edge.metric("lyre_frontend_requests_total") >= REQUESTS as u64);
         drop(go);
         for client in &mut clients {
             assert_eq!(client.response("GET").status, 200);
@@ -331,5 +331,44 @@ fn an_exapp_that_is_not_there_is_a_failure_of_the_server_not_of_the_client() {
         let push = send(edge, "POST /exapps/app_api/exapp_storage/foo", &framed, &record).response("POST");
         assert_eq!(push.status, 204);
         assert_eq!(get(edge, "/exapps/foo/public", "").status, 502);
+    });
+}
+
+/// Nor with a password: whose it is, only the app knows.
+#[test]
+fn what_an_exapp_refuses_is_no_failed_login_at_nextcloud() {
+    let exapp = Origin::answering(|_| status(401));
+    let record = record(&exapp);
+    let nextcloud = Origin::answering(move |request| match request.path().starts_with("/index.php/apps/app_api/") {
+        true => nextcloud_says(request, &record),
+        false => status(401),
+    });
+    on_each_driver(&nextcloud, |edge| {
+        let password = "Authorization: Basic dTpw\r\n";
+        assert_eq!(get(edge, "/exapps/foo/public", password).status, 401);
+        assert_eq!(exapp.requests().last().unwrap().field("authorization"), Some("Basic dTpw"));
+        assert_eq!(edge.metric("lyre_abuse_failed_logins_total"), 0);
+        assert_eq!(get(edge, "/remote.php/dav/", password).status, 401);
+        assert_eq!(edge.metric("lyre_abuse_failed_logins_total"), 1);
+    });
+}
+
+#[test]
+fn status_and_metrics_tell_of_apps_and_of_who_was_refused() {
+    let exapp = echo();
+    let nextcloud = nextcloud(&exapp);
+    on_each_driver(&nextcloud, |edge| {
+        for path in ["/exapps/foo/public", "/exapps/foo/user", "/exapps/foo/nothing", "/exapps/unknown/x"] {
+            get(edge, path, "");
+        }
+        let status = &lyre::serve::report::status(&edge.worker.shared)["exapps"];
+        let app = &status["apps"][0];
+        assert_eq!(status["apps"].as_array().unwrap().len(), 1, "{status}");
+        assert_eq!((app["id"].as_str(), app["version"].as_str()), (Some("foo"), Some("1.0.0")));
+        assert_eq!((app["forwarded"].as_u64(), app["refused"].as_u64()), (Some(1), Some(2)));
+        assert_eq!(status["refusals"], serde_json::json!({ "level": 1, "no_route": 1, "unknown_app": 1 }));
+        assert_eq!(edge.metric("lyre_exapp_forwarded_total{app=\"foo\"}"), 1);
+        assert_eq!(edge.metric("lyre_exapp_refused_total{app=\"foo\"}"), 2);
+        assert_eq!(edge.metric("lyre_exapps_refusals_total{reason=\"level\"}"), 1);
     });
 }

@@ -1,18 +1,25 @@
 //! `[exapps]`: the gateway to external apps, on the hosts of `[nextcloud]`.
 
 use super::web::S;
-use super::{Context, docker, files};
+use super::{Context, docker, files, frp};
 use crate::config::file::Section;
-use crate::config::settings::{CheckKind, ExApps, Pool, PoolKind, Secret};
+use crate::config::settings::{CheckKind, ExApps, Listener, Pool, PoolKind, Secret, tcp};
 use crate::config::shared_key::shared_key;
 use std::time::Duration;
 
-pub(super) fn read(c: &mut Context, root: &mut Section, pools: &[Pool]) -> Option<ExApps> {
+pub(super) fn read(
+    c: &mut Context,
+    root: &mut Section,
+    pools: &[Pool],
+    listeners: &[Listener],
+    services: &[tcp::Service],
+) -> Option<ExApps> {
     let item = root.optional("exapps")?;
     let mut section = item.section(&mut c.f)?;
     let shared_key = key(c, &mut section);
     let session_lifetime = section.duration(&mut c.f, "session_lifetime", Duration::ZERO..=10 * S, 3 * S);
     let docker = docker::read(c, &mut section);
+    let frp = frp::read(c, &mut section, listeners, services);
     section.finish(&mut c.f);
     let web = pools.iter().enumerate().find_map(|(index, pool)| match &pool.check.kind {
         CheckKind::NextcloudStatus { host } if pool.kind == PoolKind::Nextcloud => Some((index, host.clone())),
@@ -22,7 +29,7 @@ pub(super) fn read(c: &mut Context, root: &mut Section, pools: &[Pool]) -> Optio
         item.error(&mut c.f, "there is no [nextcloud]", "Its web servers are asked which apps there are; add it.");
         return None;
     };
-    Some(ExApps { shared_key: shared_key?, pool, host, session_lifetime, docker })
+    Some(ExApps { shared_key: shared_key?, pool, host, session_lifetime, frp, docker })
 }
 
 /// `shared_key_file` or `shared_key_env`, exactly one of them.

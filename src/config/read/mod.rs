@@ -6,6 +6,7 @@ mod cluster;
 mod docker;
 mod exapps;
 mod files;
+mod frp;
 mod listener;
 mod notify;
 mod services;
@@ -69,9 +70,9 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
     web.check_loops(c, &listeners);
     tls::check_names(c, &certificates, &web.routes);
 
-    let exapps = exapps::read(c, &mut root, &web.pools);
     let services = root.tables(&mut c.f, "tcp");
     let services = tcp::read(c, services, &listeners, &web.pools);
+    let exapps = exapps::read(c, &mut root, &web.pools, &listeners, &services);
     let serves = !listeners.is_empty() || !services.is_empty();
 
     let trackers = root.tables(&mut c.f, "track");

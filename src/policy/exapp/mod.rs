@@ -26,6 +26,7 @@ pub mod records;
 pub mod reply;
 pub mod routes;
 pub mod sessions;
+pub mod tally;
 
 /// Nobody waits longer for a lookup: it was lost.
 const FLIGHT_MAX: std::time::Duration = std::time::Duration::from_secs(60);

@@ -2,7 +2,7 @@
 //! and the others still get their answer.
 
 use super::memory::time;
-use crate::net::clock::{Timer, tick};
+use crate::net::clock::Timer;
 use crate::policy::exapp::decide::{Known, UserLookup};
 use crate::policy::exapp::records::{self, Fetched, Lookup};
 use crate::policy::exapp::{lookup, sessions};
@@ -18,9 +18,8 @@ use std::time::Duration;
 /// As HaRP waits for both.
 const PATIENCE: Duration = Duration::from_secs(25);
 
-/// How often those who wait for the lookup of another look; and how long they do.
-const LOOK: Duration = Duration::from_millis(5);
-const LOOKS_MAX: u32 = 6_000;
+/// Those who wait for the lookup of another give it a little more.
+const JOINED_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A record has at most some hundred routes.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -46,24 +45,20 @@ pub(super) async fn ask(core: &Rc<Core>, question: Question, known: &mut Known) 
             known.user = Some(landed.unwrap_or(UserLookup::Failed));
         }
         Question::JoinRecord(number) => {
-            let landed = joined(|| core.shared.exapps.lock().records.get(number)).await;
+            let landed = joined(core, || core.shared.exapps.lock().records.get(number)).await;
             known.record = Some(landed.unwrap_or(Lookup::Failed));
         }
         Question::JoinUser(number) => {
-            let landed = joined(|| core.shared.exapps.lock().users.get(number)).await;
+            let landed = joined(core, || core.shared.exapps.lock().users.get(number)).await;
             known.user = Some(landed.unwrap_or(UserLookup::Failed));
         }
     }
 }
 
-async fn joined<T>(look: impl Fn() -> Option<T>) -> Option<T> {
-    for _ in 0..LOOKS_MAX {
-        if let Some(landed) = look() {
-            return Some(landed);
-        }
-        tick(LOOK).await;
-    }
-    None
+async fn joined<T>(core: &Core, look: impl Fn() -> Option<T>) -> Option<T> {
+    let timer = Timer::new();
+    timer.arm(JOINED_PATIENCE);
+    timer.bound(core.shared.exapps.waiting.until(look)).await.ok()
 }
 
 /// Looks an app up; goes on by itself.
@@ -78,6 +73,8 @@ pub(super) fn start_record(core: Rc<Core>, flight: records::Flight) -> JoinHandl
         let mut memory = core.shared.exapps.lock();
         let landed = memory.gateway.land_record(flight, fetched, now);
         memory.records.put(number, landed.clone(), now);
+        drop(memory);
+        core.shared.exapps.waiting.tell();
         landed
     };
     glommio::spawn_local(asking).detach()
@@ -92,6 +89,8 @@ async fn find_user(core: Rc<Core>, id: String, fields: Vec<u8>, flight: sessions
     if let Some(number) = number {
         memory.users.put(number, user.clone(), now);
     }
+    drop(memory);
+    core.shared.exapps.waiting.tell();
     user
 }
 

@@ -8,7 +8,10 @@ use crate::policy::exapp::failures::{Failures, Rules};
 use crate::policy::exapp::gateway::Gateway;
 use crate::policy::exapp::records::{Lookup, Records};
 use crate::policy::exapp::sessions::Sessions;
+use crate::policy::exapp::tally::Tally;
+use crate::serve::frp::Tunnels;
 use crate::serve::shared::{Pool, Server};
+use crate::serve::waiting::Waiting;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +24,7 @@ const CLIENTS_MAX: usize = 65_536;
 /// As HaRP counts: ten in five minutes.
 const RULES: Rules = Rules { failures_max: 10, window: Duration::from_secs(300), bans_policy: false };
 
-/// Answers are kept this long for those who wait for them; they look much more often.
+/// Answers are kept this long for those who wait for them, who are woken at once.
 const LANDED: Duration = Duration::from_secs(10);
 
 /// More ExApps than this begin anew with their connections.
@@ -29,10 +32,13 @@ pub(super) const UPSTREAMS_MAX: usize = 1_024;
 
 pub struct Memory {
     inner: Mutex<Inner>,
+    /// For lookups of others.
+    pub(super) waiting: Waiting,
     upstreams: Mutex<HashMap<(String, u16), Arc<Pool>>>,
     /// Bumped when an ExApp with a name in place of an address was added.
     named: AtomicU64,
     cores: usize,
+    tunnels: Arc<Tunnels>,
 }
 
 pub struct Inner {
@@ -59,12 +65,20 @@ impl<T: Clone> Landed<T> {
 }
 
 impl Memory {
-    pub fn new(cores: usize) -> Memory {
+    pub fn new(cores: usize, tunnels: Arc<Tunnels>) -> Memory {
         let (records, sessions) = (Records::new(RECORDS_MAX), Sessions::new(Duration::ZERO, SESSIONS_MAX));
-        let gateway = Gateway { records, sessions, failures: Failures::new(RULES, CLIENTS_MAX) };
+        let gateway =
+            Gateway { records, sessions, failures: Failures::new(RULES, CLIENTS_MAX), tally: Tally::default() };
         let (records, users) = (Landed(VecDeque::new()), Landed(VecDeque::new()));
         let inner = Inner { gateway, session_lifetime: Duration::ZERO, records, users };
-        Memory { inner: Mutex::new(inner), upstreams: Mutex::default(), named: AtomicU64::new(0), cores }
+        Memory {
+            inner: Mutex::new(inner),
+            waiting: Waiting::default(),
+            upstreams: Mutex::default(),
+            named: AtomicU64::new(0),
+            cores,
+            tunnels,
+        }
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -73,6 +87,8 @@ impl Memory {
 
     /// What is known outlives a reload, except sessions that are to live for another time.
     pub fn adopt(&self, settings: &Settings) {
+        let frp = settings.exapps.as_ref().and_then(|exapps| exapps.frp.as_ref());
+        self.tunnels.set_served(frp.is_some());
         let Some(exapps) = &settings.exapps else { return };
         let mut inner = self.lock();
         if inner.session_lifetime != exapps.session_lifetime {
@@ -91,7 +107,7 @@ impl Memory {
         if upstreams.len() >= UPSTREAMS_MAX {
             upstreams.clear();
         }
-        let made = Arc::new(upstreams::make(host, port, self.cores));
+        let made = Arc::new(upstreams::make(host, port, self.cores, &self.tunnels));
         upstreams.insert(key, made.clone());
         if made.servers.iter().any(|server| server.target.name().is_some()) {
             self.named.fetch_add(1, Ordering::Release);
@@ -111,6 +127,6 @@ impl Memory {
 }
 
 /// The clock of `policy::exapp`.
-pub(super) fn time() -> Duration {
+pub fn time() -> Duration {
     Duration::from_nanos(now().0)
 }

@@ -5,6 +5,7 @@ use crate::config::settings::{self, Balance, Check, CheckKind, Place, PoolKind};
 use crate::net::clock::tick;
 use crate::net::target::Target;
 use crate::serve::core::{Core, PoolView};
+use crate::serve::frp::{Behind, Tunnels};
 use crate::serve::shared::{Crowd, Pool, Server};
 use crate::telemetry::counters::CoreCounters;
 use std::cell::RefCell;
@@ -78,14 +79,20 @@ pub(super) async fn resolved(pool: &PoolView) {
     }
 }
 
-pub(super) fn make(host: &str, port: u16, cores: usize) -> Pool {
+/// On this host's loopback is what Nextcloud believes to be behind a tunnel, unless it really is there.
+pub(super) fn make(host: &str, port: u16, cores: usize, tunnels: &Arc<Tunnels>) -> Pool {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let (name, place) = match bare.parse::<IpAddr>() {
         Ok(ip) => (SocketAddr::new(ip, port).to_string(), Place::Ip(SocketAddr::new(ip, port))),
         Err(_) => (format!("{host}:{port}"), Place::Name { host: host.to_ascii_lowercase(), port }),
     };
     let place = settings::Server { name, place };
-    let server = Server::new(POOL, &place, cores);
+    let mut server = Server::new(POOL, &place, cores);
+    if let Target::Ip(place) = server.target
+        && place.ip().is_loopback()
+    {
+        server.target = Target::Far(place, Arc::new(Behind::new(place, tunnels.clone())));
+    }
     pool(POOL, place, server)
 }
 
@@ -117,7 +124,7 @@ fn pool(name: &str, place: settings::Server, server: Server) -> Pool {
         queue_max: REQUESTS_MAX,
         balance: Balance::First,
         upgrades_per_second: REQUESTS_MAX,
-        kind: PoolKind::Other,
+        kind: PoolKind::ExApp,
     };
     Pool { settings, servers, crowd: Arc::new(Crowd::default()) }
 }

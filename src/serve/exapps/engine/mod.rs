@@ -1,6 +1,6 @@
 //! AppAPI's Docker calls: `policy::exapp::engine` says what to ask the container engine next, here it is asked.
 //!
-//! Every call has a connection of its own to the engine's Unix socket, and each course of calls begins by asking the engine
+//! Every call has a connection of its own to the engine's Unix socket, or through its tunnel, and each course of calls begins by asking the engine
 //! which versions it speaks: these are a few calls an ExApp, and an engine that was replaced meanwhile is spoken to rightly.
 //! All of it waits on the core that has the request, and blocks nothing.
 
@@ -15,10 +15,13 @@ use crate::net::upstream::connect;
 use crate::policy::exapp::control::{self, Command, Verb};
 use crate::policy::exapp::engine::{Answer, Call, FrpFiles, Next, Plan, Policy, Versions};
 use crate::policy::exapp::reply::Reply;
-use crate::proto::frp::identity::{Grant, mint_token};
+use crate::proto::frp::identity::{ENGINE_PORTS, Grant, mint_token};
 use crate::serve::ask::ask;
 use crate::serve::core::Core;
+use crate::serve::frp::Behind;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The engine of this node, as HaRP has it.
@@ -147,9 +150,15 @@ impl Engine<'_> {
         connect(&self.core.driver, &target, None, CONNECT_TIMEOUT, Order::Plain).await
     }
 
+    /// A tunnel is an engine's only where this node does not have that engine itself: whoever holds one is sent secrets.
     fn target(&self) -> Option<Target> {
-        let docker = self.docker.filter(|_| self.port == LOCAL_PORT)?;
-        Some(Target::Unix(docker.socket.clone()))
+        if let Some(docker) = self.docker.filter(|_| self.port == LOCAL_PORT) {
+            return Some(Target::Unix(docker.socket.clone()));
+        }
+        let tunnels = &self.core.shared.tunnels;
+        let is_there = ENGINE_PORTS.contains(&self.port) && tunnels.is_up(self.port);
+        let place = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        is_there.then(|| Target::Far(place, Arc::new(Behind::new(place, tunnels.clone()))))
     }
 }
 
