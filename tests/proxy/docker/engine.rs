@@ -3,7 +3,6 @@
 use crate::edge::PATIENCE;
 use nix::sched::{CloneFlags, setns};
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -12,11 +11,14 @@ use std::time::{Duration, Instant};
 pub const LONG: Duration = PATIENCE.saturating_mul(9);
 
 const PROGRAM: &str = include_str!("app.c");
+const EXAPP_PROGRAM: &str = include_str!("exapp.c");
 
 /// Runs the program, and has nothing else.
 pub const PLAIN: &str = "lyre-test/plain:1";
 /// With a health check.
 pub const CHECKED: &str = "lyre-test/checked:1";
+/// An ExApp with a real frpc. Made by [`Engine::make_exapp`].
+pub const EXAPP: &str = "lyre-test/exapp:1";
 /// With what Debian has of certificates.
 pub const DEBIAN: &str = "lyre-test/debian:1";
 
@@ -118,23 +120,31 @@ impl Engine {
         }
     }
 
-    /// A listener that the engine reaches at 127.0.0.1.
-    pub fn listen(&self) -> TcpListener {
+    /// From now on this thread, and what it starts, is in the engine's network, where containers with the host's network
+    /// are. Every test has a thread of its own.
+    pub fn enter(&self) {
         let namespace = File::open(format!("/proc/{}/ns/net", self.process.id())).unwrap();
-        // A namespace is a thread's own, and a socket stays in the one it was made in.
-        let bind = move || {
-            setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
-            TcpListener::bind("127.0.0.1:0").unwrap()
-        };
-        std::thread::spawn(bind).join().unwrap()
+        setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+    }
+
+    pub fn make_exapp(&self, frpc: &Path) {
+        let root = self.path("exapp");
+        std::fs::create_dir_all(root.join("tmp")).unwrap();
+        self.compile("exapp.c", EXAPP_PROGRAM, &root);
+        std::fs::copy(frpc, root.join("frpc")).unwrap();
+        self.import(&root, EXAPP, &[]);
+    }
+
+    fn compile(&self, name: &str, program: &str, root: &Path) {
+        let source = self.path(name);
+        std::fs::write(&source, program).unwrap();
+        run(Command::new("cc").args(["-static", "-Os", "-o"]).arg(root.join("app")).arg(&source));
     }
 
     fn make_images(&self) {
-        let source = self.directory.join("app.c");
-        std::fs::write(&source, PROGRAM).unwrap();
-        let root = self.directory.join("root");
+        let root = self.path("root");
         std::fs::create_dir_all(&root).unwrap();
-        run(Command::new("cc").args(["-static", "-Os", "-o"]).arg(root.join("app")).arg(&source));
+        self.compile("app.c", PROGRAM, &root);
         let health = "HEALTHCHECK --interval=100ms --timeout=60s --retries=1 CMD [\"/app\", \"check\"]";
         self.import(&root, PLAIN, &[]);
         self.import(&root, CHECKED, &[health]);

@@ -2,6 +2,7 @@
 
 mod engine;
 mod registry;
+mod tunnel;
 
 use crate::edge::{Client, Edge, Response};
 use crate::origin::Origin;
@@ -10,6 +11,7 @@ use lyre::config::settings::Secret;
 use lyre::config::settings::docker::{Docker, FrpClient};
 use registry::Registry;
 use serde_json::{Value, json};
+use std::net::TcpListener;
 use std::path::Path;
 use std::time::Instant;
 
@@ -47,8 +49,12 @@ fn send(edge: &Edge, line: &str, fields: &str, body: &str) -> Client {
 
 /// Status and body of one of the eight calls.
 fn call(edge: &Edge, verb: &str, body: &Value) -> (u16, Value) {
+    call_at(edge, PORT, verb, body)
+}
+
+fn call_at(edge: &Edge, port: &str, verb: &str, body: &Value) -> (u16, Value) {
     let line = format!("POST /exapps/app_api/docker/exapp/{verb}");
-    of(&send(edge, &line, PORT, &body.to_string()).response("POST"))
+    of(&send(edge, &line, port, &body.to_string()).response("POST"))
 }
 
 /// A body that is no JSON is a text.
@@ -82,13 +88,14 @@ fn remove(edge: &Edge, name: &str) {
 #[test]
 fn appapi_drives_a_real_docker_engine() {
     let Some(engine) = Engine::start("appapi_drives_a_real_docker_engine") else { return };
+    engine.enter();
     let nextcloud = nextcloud();
     let shared = engine.path("shared");
     std::fs::create_dir(&shared).unwrap();
     for driver in ["epoll", "io_uring"] {
         let edge = edge(&nextcloud, driver, &engine.socket(), &[shared.to_str().unwrap()]);
         cases_49_50_53_a_life(&edge, &engine);
-        case_47_progress_of_a_pull_is_streamed(&edge, &engine, driver);
+        case_47_progress_of_a_pull_is_streamed(&edge, driver);
         cases_45_46_48_raw_calls(&edge, &engine);
     }
     let edge = edge(&nextcloud, "io_uring", &engine.socket(), &[shared.to_str().unwrap()]);
@@ -166,8 +173,8 @@ fn logs(edge: &Edge) {
     }
 }
 
-fn case_47_progress_of_a_pull_is_streamed(edge: &Edge, engine: &Engine, tag: &str) {
-    let registry = Registry::start(engine.listen());
+fn case_47_progress_of_a_pull_is_streamed(edge: &Edge, tag: &str) {
+    let registry = Registry::start(TcpListener::bind("127.0.0.1:0").unwrap());
     let image = format!("{}/app:{tag}", registry.address);
     let line = format!("POST /exapps/app_api/v1.44/images/create?fromImage={}", encoded(&image));
     let mut client = send(edge, &line, PORT, "");

@@ -44,7 +44,7 @@ impl Registry {
         let state = Arc::new(State { manifest, config, layer, is_released, released });
         let address = listener.local_addr().unwrap();
         let all = state.clone();
-        // It ends with the process: its namespace cannot be connected to from here.
+        // It ends with the process.
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let state = all.clone();
