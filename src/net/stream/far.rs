@@ -107,6 +107,11 @@ mod tests {
         }
     }
 
+    fn saying(pieces: &[&str]) -> FarStream {
+        let pieces: VecDeque<Vec<u8>> = pieces.iter().map(|piece| piece.as_bytes().to_vec()).collect();
+        FarStream::new(Box::new(Script { pieces: pieces.into(), ..Script::default() }))
+    }
+
     fn now<T>(poll: impl FnOnce(&mut Context<'_>) -> Poll<io::Result<T>>) -> T {
         match poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(value) => value.unwrap(),
@@ -116,8 +121,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_a_buffer_is_received_next() {
-        let pieces = [b"abcdef".to_vec(), b"gh".to_vec()].into();
-        let far = FarStream::new(Box::new(Script { pieces, ..Script::default() }));
+        let far = saying(&["abcdef", "gh"]);
         let mut buffer = [0; 4];
         assert_eq!(now(|cx| far.poll_recv_into(cx, &mut buffer)), 4);
         assert_eq!(&buffer, b"abcd");
@@ -140,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_buffer_that_was_received_in_part_is_left_to_other_receives() {
-        let far = FarStream::new(Box::new(Script { pieces: [b"abc".to_vec()].into(), ..Script::default() }));
+        let far = saying(&["abc"]);
         assert_eq!(now(|cx| far.poll_recv_into(cx, &mut [0; 1])), 1);
         assert_eq!(&*now(|cx| far.poll_recv(cx)), b"bc");
         assert!(now(|cx| far.poll_recv(cx)).is_empty());

@@ -500,7 +500,7 @@ impl Client {
         let first_by = Some(now + pipe.first_byte);
         self.piping.insert(pipe.id, stream);
         pipe.open();
-        line.state = State::Piping(Piping { pipe, wrap, first_by });
+        line.state = State::Piping(Piping { pipe, wrap: Box::new(wrap), first_by });
     }
 
     fn answer_askers(&mut self) {

@@ -33,7 +33,7 @@ pub(super) enum State {
 
 pub(super) struct Piping {
     pub(super) pipe: Arc<Pipe>,
-    pub(super) wrap: Wrap,
+    pub(super) wrap: Box<Wrap>,
     /// `None` once something came.
     pub(super) first_by: Option<Duration>,
 }

@@ -30,19 +30,22 @@ impl Behind {
         Behind { place, here: Target::Ip(place), tunnels }
     }
 
-    /// A tunnel goes first. Without one the app may listen here; and if it does not, its tunnel may be on the way back.
-    async fn find(&self, driver: &Driver, timeout: Duration) -> io::Result<Stream> {
+    /// A tunnel goes first. Without one the app may listen here (then this is the connection); and if it does not, its
+    /// tunnel may be on the way back.
+    async fn find(&self, driver: &Driver, timeout: Duration) -> io::Result<Option<Stream>> {
         let port = self.place.port();
-        if !self.tunnels.is_up(port) {
-            match upstream::connect(driver, &self.here, None, timeout, Order::Proven).await {
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && self.tunnels.may_come(port) => {}
-                outcome => return outcome,
-            }
-            self.tunnels.wait_up(port).await;
+        if self.tunnels.is_up(port) {
+            return Ok(None);
         }
-        self.enter().await
+        match upstream::connect(driver, &self.here, None, timeout, Order::Proven).await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && self.tunnels.may_come(port) => {}
+            outcome => return outcome.map(Some),
+        }
+        self.tunnels.wait_up(port).await;
+        Ok(None)
     }
 
+    /// Through a tunnel that is up. Its session has a deadline of its own.
     async fn enter(&self) -> io::Result<Stream> {
         let call = Call { port: self.place.port(), from: self.place, to: self.place, first_byte: FIRST_BYTE };
         let mut opens = 0;
@@ -62,9 +65,13 @@ impl Way for Behind {
         Box::pin(async move {
             let timer = Timer::new();
             timer.arm(timeout);
-            let found = timer.bound(self.find(driver, timeout)).await;
-            // As if nobody listened: to wait was our idea.
-            found.unwrap_or_else(|_| Err(error(Failure::NoProxy)))
+            match timer.bound(self.find(driver, timeout)).await {
+                Ok(Ok(Some(stream))) => Ok(stream),
+                Ok(Ok(None)) => self.enter().await,
+                Ok(Err(error)) => Err(error),
+                // As if nobody listened: to wait was our idea.
+                Err(_) => Err(error(Failure::NoProxy)),
+            }
         })
     }
 }
