@@ -1,7 +1,8 @@
 //! AppAPI's Docker calls: `policy::exapp::engine` says what to ask the container engine next, here it is asked.
 //!
-//! Every call has a connection of its own to the engine's Unix socket, or through its tunnel, and each course of calls begins by asking the engine
-//! which versions it speaks: these are a few calls an ExApp, and an engine that was replaced meanwhile is spoken to rightly.
+//! Every call has a connection of its own to the engine's Unix socket, or through its tunnel, and each course of calls begins
+//! by asking the engine which versions it speaks: these are a few calls an ExApp, and an engine that was replaced meanwhile
+//! is spoken to rightly.
 //! All of it waits on the core that has the request, and blocks nothing.
 
 pub(super) mod raw;
@@ -55,7 +56,7 @@ pub(super) async fn command(core: &Core, exapps: &ExApps, verb: Verb, port: Opti
         200..300 => tracing::info!(?verb, port, status = reply.status, "AppAPI's call to the container engine"),
         status => {
             let text = String::from_utf8_lossy(&reply.body);
-            tracing::warn!(?verb, port, status, "AppAPI's call to the container engine failed: {text}");
+            tracing::warn!(?verb, port, status, reply = ?text, "AppAPI's call to the container engine failed");
         }
     }
     reply
