@@ -1,6 +1,8 @@
 //! Makes what is in the files: an authority and two leaves, as HaRP makes them with openssl.
 
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, RsaKeySize};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyIdMethod, KeyPair, RsaKeySize,
+};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier as _;
 use rustls::pki_types::pem::PemObject as _;
@@ -67,10 +69,28 @@ impl Authority {
     pub fn issue(&self, name: &str, key: &KeyPair, term: Term) -> Result<String, IssueError> {
         let mut params = params(name, term)?;
         params.subject_alt_names = CertificateParams::new(vec![name.to_owned()])?.subject_alt_names;
-        let issuer = authority_params(term)?;
+        // The server's name is its authority's, too: without identifiers of keys openssl takes its leaf for self-signed.
+        params.is_ca = IsCa::ExplicitNoCa;
+        let mut issuer = authority_params(term)?;
+        if let Some(id) = self.key_id() {
+            params.use_authority_key_identifier_extension = true;
+            issuer.key_identifier_method = KeyIdMethod::PreSpecified(id);
+        }
         let leaf = params.signed_by(key, &Issuer::from_params(&issuer, &self.key))?.pem();
         self.prove(&leaf, name, term.from).map_err(IssueError::Authority)?;
         Ok(leaf)
+    }
+
+    /// What the certificate calls its own key: the value of its subjectKeyIdentifier (RFC 5280 §4.2.1.2).
+    fn key_id(&self) -> Option<Vec<u8>> {
+        /// The extension's name, and the beginning of two octet strings of fewer than 128 bytes, one in the other.
+        const OID: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x0e];
+        let der = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes()).ok()?;
+        let at = der.windows(OID.len()).position(|bytes| bytes == OID)? + OID.len();
+        match der.get(at..)? {
+            [0x04, _, 0x04, length @ 0..0x80, rest @ ..] => rest.get(..usize::from(*length)).map(<[u8]>::to_vec),
+            _ => None,
+        }
     }
 
     /// As frpc looks at it.
