@@ -152,6 +152,43 @@ fn keygen_writes_a_private_file_once() {
 }
 
 #[test]
+fn exapp_cert_makes_the_files_of_tunnels_once_and_what_an_engines_host_needs() {
+    let directory = Directory::new();
+    let (files, host) = (directory.0.join("frp"), directory.0.join("host"));
+    let made = lyre(&["exapp", "cert", text(&files), "--days", "100"]).output().unwrap();
+    assert_eq!(made.status.code(), Some(0), "{}", err(&made));
+    assert!(
+        err(&made).contains(": made\n") && err(&made).contains("server.crt is good for 100 days"),
+        "{}",
+        err(&made)
+    );
+    let more = ["--engine", "24001", "--server", "edge.example.com:8782", "--out", text(&host)];
+    let kept = lyre(&[&["exapp", "cert", text(&files)][..], &more].concat()).output().unwrap();
+    assert!(kept.status.success() && err(&kept).contains(": kept as they are\n"), "{}", err(&kept));
+    for name in ["ca.crt", "client.crt", "client.key"] {
+        assert_eq!(std::fs::read(host.join(name)).unwrap(), std::fs::read(files.join(name)).unwrap(), "{name}");
+    }
+    assert!(!host.join("ca.key").exists());
+    assert_eq!(std::fs::metadata(host.join("client.key")).unwrap().permissions().mode() & 0o777, 0o600);
+    let bad = ["--engine", "24001", "--server", "edge", "--out", text(&host)];
+    let bad = lyre(&[&["exapp", "cert", text(&files)][..], &bad].concat()).output().unwrap();
+    assert!(!bad.status.success() && err(&bad).contains("is no HOST:PORT"), "{}", err(&bad));
+
+    let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers");
+    for version in ["0.61.1", "0.70.1"] {
+        let frpc = peers.join(format!("frpc-{version}"));
+        if !frpc.exists() {
+            println!("SKIPPED: frpc {version} is not asked about its configuration: {} is not there", frpc.display());
+            continue;
+        }
+        let mut verify = Command::new(frpc);
+        let verify = verify.args(["verify", "-c", "frpc.toml"]).env("HP_SHARED_KEY", "K").current_dir(&host);
+        let output = verify.output().unwrap();
+        assert!(output.status.success(), "{}{}", out(&output), err(&output));
+    }
+}
+
+#[test]
 fn asking_where_no_lyre_runs_says_how_to_start_one() {
     let directory = Directory::new();
     let config = directory.write("lyre.toml", GOOD);

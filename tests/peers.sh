@@ -9,7 +9,7 @@ build=(cc:gcc make:make git:git cmake:cmake ip:iproute2)
 test=(keepalived:keepalived haproxy:haproxy nginx:nginx-light apache2:apache2 php-fpm8.2:php-fpm curl:curl chromium:chromium wrk:wrk
        h2load:nghttp2-client mariadbd:mariadb-server dnsmasq:dnsmasq-base tshark:tshark tcpdump:tcpdump cadaver:cadaver openssl:openssl sslscan:sslscan setpriv:util-linux
       setcap:libcap2-bin nft:nftables socat:socat ping:iputils-ping arping:iputils-arping pgrep:procps python3:python3
-      systemd-analyze:systemd dpkg-shlibdeps:dpkg-dev strip:binutils)
+      systemd-analyze:systemd dpkg-shlibdeps:dpkg-dev strip:binutils dockerd:docker.io)
 bench=(perf:linux-perf)
 
 list=("${build[@]}")

@@ -45,6 +45,7 @@ const TESTS: &[Test] = &[
     ("the_real_worker_finishes_requests_and_stops", the_real_worker_finishes_requests),
     ("the_real_worker_needs_no_privilege", the_real_worker_needs_no_privilege),
     ("the_real_worker_can_write_to_its_spool", the_real_worker_can_write_to_its_spool),
+    ("the_real_worker_may_use_the_container_engine", the_real_worker_may_use_the_container_engine),
     ("the_real_worker_takes_a_reload", the_real_worker_takes_a_reload),
     ("bans_outlive_the_worker_that_made_them", bans_outlive_the_worker),
 ];
@@ -386,6 +387,45 @@ fn the_real_worker_can_write_to_its_spool() -> Outcome {
     node.write_config(&node.config().replace("\"spool\"", "\"other\""));
     let (code, body) = node.post("/v1/reload");
     assert!(code >= 400 && body.contains("spool.directory"), "{code} {body}");
+    Outcome::Passed
+}
+
+/// A group of nobody here.
+const ENGINE_GROUP: u32 = 54_321;
+
+fn the_real_worker_may_use_the_container_engine() -> Outcome {
+    if !is_root() {
+        return skip("needs root, to give a socket to another group");
+    }
+    let socket = std::env::temp_dir().join(format!("lyre-engine-{:016x}", fastrand::u64(..)));
+    let engine = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    std::os::unix::fs::chown(&socket, None, Some(ENGINE_GROUP)).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o660);
+    std::fs::set_permissions(&socket, mode).unwrap();
+    std::thread::spawn(move || {
+        for mut stream in engine.incoming().flatten() {
+            let mut head = [0; 4096];
+            let _ = std::io::Read::read(&mut stream, &mut head);
+            let body = r#"{"ApiVersion":"1.41"}"#;
+            let _ =
+                write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+        }
+    });
+    let socket_text = socket.display();
+    let extra =
+        format!("[exapps]\nshared_key_env = \"LYRE_TEST_SECRET\"\n[exapps.docker]\nsocket = \"{socket_text}\"\n");
+    let node = Node::start(Start { server: Some(web_server()), extra: &extra, ..Start::default() });
+    eventually("an answer", || node.fetch("/").is_some());
+    let ping = "GET /exapps/app_api/v1.44/_ping HTTP/1.1\r\nHost: cloud.example.com\r\nharp-shared-key: x\r\n\
+                docker-engine-port: 24000\r\nConnection: close\r\n\r\n";
+    let answer = supervisor::node::read_all(node.open(ping)).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.worker())).unwrap();
+    let _ = std::fs::remove_file(&socket);
+    // Its first byte is what `open` waited for.
+    assert!(answer.starts_with("TTP/1.1 200 "), "{answer}");
+    let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap();
+    let groups: Vec<u32> = groups.split_whitespace().map(|group| group.parse().unwrap()).collect();
+    assert!(groups.len() == 2 && groups.contains(&ENGINE_GROUP), "{groups:?}");
     Outcome::Passed
 }
 

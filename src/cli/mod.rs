@@ -1,7 +1,7 @@
 //! The command line. The only room that prints.
 //!
 //! Reading order: this file (what can be typed), [`run`], [`check`], [`client`] (asking a running lyre), [`status`]
-//! (what it answers, for people), [`orders`], [`bans`], [`keygen`], [`import`].
+//! (what it answers, for people), [`orders`], [`bans`], [`exapp`], [`exapp_cert`], [`keygen`], [`import`].
 
 mod bans;
 mod check;
@@ -9,6 +9,8 @@ mod client;
 mod diff;
 mod doctor;
 mod events;
+mod exapp;
+mod exapp_cert;
 mod import;
 mod keygen;
 mod orders;
@@ -152,6 +154,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look at the apps behind the gateway, and at their tunnels
+    Exapp {
+        #[command(subcommand)]
+        what: ExappCommand,
+    },
     /// Print the metrics in Prometheus' text format
     Metrics(SocketOptions),
     /// Make a cluster secret: 256 random bits as one line of hexadecimal digits
@@ -181,6 +188,49 @@ enum Command {
     Worker {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         orders: Vec<OsString>,
+    },
+}
+
+#[derive(Subcommand)]
+enum ExappCommand {
+    /// Show the apps that were asked for, their tunnels, who was refused and who is banned
+    List {
+        #[command(flatten)]
+        socket: SocketOptions,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show all that is known of one app
+    Show {
+        #[command(flatten)]
+        socket: SocketOptions,
+        #[arg(value_name = "APP")]
+        app: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make the certificates of ExApps' tunnels, or take over HaRP's and renew the server's in its last thirty days
+    #[command(
+        after_help = "Both nodes need the same directory. Run it daily, then lyre reload: clients notice nothing."
+    )]
+    Cert {
+        /// ca, server and client, each with .crt and .key
+        #[arg(value_name = "DIRECTORY")]
+        directory: PathBuf,
+        /// What is made is good for so long
+        #[arg(long, value_name = "DAYS", default_value_t = crate::control::frp_files::DAYS, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: u32,
+        /// Also write what the host of a container engine needs, which is to have this port
+        #[arg(long, value_name = "PORT", requires_all = ["server", "out"], value_parser = clap::value_parser!(u16).range(24_001..=24_099))]
+        engine: Option<u16>,
+        /// Where that host reaches the tunnels' port
+        #[arg(long, value_name = "HOST:PORT", requires = "engine")]
+        server: Option<String>,
+        /// Write the host's files and frpc.toml into this directory
+        #[arg(long, value_name = "DIRECTORY", requires = "engine")]
+        out: Option<PathBuf>,
     },
 }
 
@@ -274,8 +324,15 @@ pub fn main() -> ExitCode {
         Command::Ban { socket, address, length, json } => bans::ban(&socket.client(), address, length, json),
         Command::Unban { socket, address, json } => bans::unban(&socket.client(), address, json),
         Command::Bans { socket, json } => bans::list(&socket.client(), json),
+        Command::Exapp { what: ExappCommand::List { socket, json } } => exapp::list(&socket.client(), json),
+        Command::Exapp { what: ExappCommand::Show { socket, app, json } } => exapp::show(&socket.client(), &app, json),
         Command::Metrics(socket) => orders::metrics(&socket.client()),
         Command::Keygen { out } => keygen::run(out.as_deref()),
+        Command::Exapp { what: ExappCommand::Cert { directory, days, engine, server, out } } => {
+            let all = engine.zip(server).zip(out);
+            let engine = all.map(|((port, server), out)| exapp_cert::Engine { port, server, out });
+            exapp_cert::cert(&directory, days, engine)
+        }
         Command::Doctor { about: DoctorAbout::Vrrp { config, socket, wait, json } } => {
             let path = config.path();
             let client = SocketOptions { socket, config: Some(path.clone()) }.client();

@@ -1,5 +1,7 @@
 //! `lyre status`: what the admin socket answers, for people.
 
+pub(super) mod exapps;
+
 use super::client::Client;
 use super::orders;
 use super::output::{self, Colour, Style};
@@ -77,6 +79,8 @@ fn render(status: &Status, before: Option<(Duration, &Status)>, style: Style) ->
     worker(&mut lines, status, before, style);
     pools(&mut lines, status, style);
     services(&mut lines, status, style);
+    let told = exapps::lines(status.detail.get("exapps"));
+    section(&mut lines, style, "exapps", &told, |line| vec![line.clone()]);
     let first = status.transitions.len().saturating_sub(TRANSITIONS_SHOWN);
     let last = status.transitions.get(first..).unwrap_or_default();
     section(&mut lines, style, "transitions", last, |transition| vec![transition_line(transition)]);

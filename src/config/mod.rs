@@ -7,8 +7,9 @@ mod findings;
 mod host;
 pub(crate) mod names;
 mod read;
+mod shared_key;
 mod suggest;
-mod x509;
+pub(crate) mod x509;
 
 pub mod bundle;
 pub mod error;

@@ -24,6 +24,14 @@ pub fn outline(settings: &Settings) -> BTreeMap<String, String> {
     if let Some(cluster) = &settings.cluster {
         lines.insert("cluster.secret".to_owned(), fingerprint(&cluster.secret.0));
     }
+    if let Some(exapps) = &settings.exapps {
+        lines.insert("exapps.shared_key".to_owned(), fingerprint(&exapps.shared_key.0));
+        if let Some(files) = exapps.docker.as_ref().and_then(|docker| docker.frp_client.as_ref()) {
+            for (name, file) in [("ca", &files.ca), ("certificate", &files.certificate), ("key", &files.key)] {
+                lines.insert(format!("exapps.docker.frp_client.{name}"), fingerprint(&file.0));
+            }
+        }
+    }
     lines
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Durations are `Duration`, sizes bytes, references are indices into the vectors of this struct.
 
+pub mod docker;
+pub mod frp;
 pub mod tcp;
 pub mod track;
 pub mod vip;
@@ -35,6 +37,8 @@ pub struct Settings {
     pub routes: Vec<Route>,
     /// TCP services.
     pub services: Vec<tcp::Service>,
+    /// The gateway to ExApps, on the Nextcloud hosts.
+    pub exapps: Option<ExApps>,
     pub trust: Trust,
     /// Value of Strict-Transport-Security towards Nextcloud's clients on https; `None` leaves the server's alone.
     pub hsts: Option<String>,
@@ -52,7 +56,8 @@ impl Settings {
     /// Every address that something listens on.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         let services = self.services.iter().flat_map(|service| service.listen.iter().copied());
-        self.listeners.iter().map(|listener| listener.address).chain(services)
+        let tunnels = self.exapps.iter().filter_map(|exapps| Some(exapps.frp.as_ref()?.listen));
+        self.listeners.iter().map(|listener| listener.address).chain(services).chain(tunnels)
     }
 }
 
@@ -199,6 +204,8 @@ pub enum Balance {
 pub enum PoolKind {
     /// Nextcloud's web servers: reserved paths, security headers, no body without a length.
     Nextcloud,
+    /// What it answers is its own affair: a 401 is no failed login at Nextcloud.
+    ExApp,
     Other,
 }
 
@@ -307,6 +314,23 @@ impl Trust {
     pub fn is_cloudflare(&self, peer: IpAddr) -> bool {
         self.cloudflare.iter().any(|net| net.contains(&peer))
     }
+}
+
+/// The gateway to ExApps.
+#[derive(Debug, Clone)]
+pub struct ExApps {
+    /// What AppAPI calls HP_SHARED_KEY.
+    pub shared_key: Secret,
+    /// Of the web servers, which are asked about apps and users.
+    pub pool: usize,
+    /// What they are called then.
+    pub host: String,
+    /// How long it is remembered whose a session is; zero asks each time.
+    pub session_lifetime: Duration,
+    /// Where their tunnels come in.
+    pub frp: Option<frp::Frp>,
+    /// The container engine of this node.
+    pub docker: Option<docker::Docker>,
 }
 
 /// Bounds of one worker. Each default has its reason in docs/configuration.md.

@@ -30,6 +30,8 @@ pub struct Orders {
     /// The parent's process number; another one means that it died while we started.
     pub parent: i32,
     pub identity: Identity,
+    /// The group of the container engine's socket, if its members may use that.
+    pub engine_group: Option<u32>,
     /// A log file in whose directory the worker may create and write files.
     pub writable: Option<PathBuf>,
     /// The directory in which it may make files without a name.
@@ -49,11 +51,14 @@ pub enum EntryError {
 }
 
 impl Orders {
-    /// `PARENT keep|UID:GID SPOOL [LOG FILE]`
+    /// `PARENT keep|UID:GID[:GROUP] SPOOL [LOG FILE]`
     pub(super) fn to_arguments(&self) -> Vec<OsString> {
         let identity = match self.identity {
             Identity::Keep => "keep".to_owned(),
-            Identity::Switch { uid, gid } => format!("{uid}:{gid}"),
+            Identity::Switch { uid, gid } => match self.engine_group {
+                None => format!("{uid}:{gid}"),
+                Some(group) => format!("{uid}:{gid}:{group}"),
+            },
         };
         let mut arguments = vec![self.parent.to_string().into(), identity.into(), self.spool.clone().into()];
         arguments.extend(self.writable.clone().map(OsString::from));
@@ -66,14 +71,16 @@ impl Orders {
             [parent, identity, spool, writable] => (parent, identity, spool, Some(PathBuf::from(writable))),
             _ => return None,
         };
-        let identity = match identity.to_str()? {
-            "keep" => Identity::Keep,
-            pair => {
-                let (uid, gid) = pair.split_once(':')?;
-                Identity::Switch { uid: uid.parse().ok()?, gid: gid.parse().ok()? }
+        let (identity, engine_group) = match identity.to_str()? {
+            "keep" => (Identity::Keep, None),
+            numbers => {
+                let mut numbers = numbers.split(':').map(|number| number.parse().ok());
+                let identity = Identity::Switch { uid: numbers.next()??, gid: numbers.next()?? };
+                let group = numbers.next().map_or(Some(None), |group| group.map(Some))?;
+                (identity, group.filter(|_| numbers.next().is_none()))
             }
         };
-        Some(Orders { parent: parent.to_str()?.parse().ok()?, identity, spool: spool.into(), writable })
+        Some(Orders { parent: parent.to_str()?.parse().ok()?, identity, engine_group, spool: spool.into(), writable })
     }
 }
 
@@ -84,7 +91,7 @@ pub fn enter(arguments: &[OsString]) -> Result<OwnedFd, EntryError> {
     let system = |operation| move |error| EntryError::System { operation, error };
     let has_memory = raise_limits();
     let kept = if has_memory { None } else { Some(Capability::IpcLock) };
-    surrender(orders.identity, kept).map_err(system("dropping privileges"))?;
+    surrender(orders.identity, orders.engine_group, kept).map_err(system("dropping privileges"))?;
     // Exec of a binary with file capabilities and every change of user clear the death signal, so it is set here, last.
     // A parent that died before that is seen by its number.
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(system("prctl(PR_SET_PDEATHSIG)"))?;
@@ -159,8 +166,12 @@ mod tests {
     fn orders_survive_the_command_line() {
         for identity in [Identity::Keep, Identity::Switch { uid: 65534, gid: 7 }] {
             for writable in [None, Some(PathBuf::from("/var/log/lyre/access.log"))] {
-                let orders = Orders { parent: 42, identity, spool: "/var/tmp".into(), writable };
-                assert_eq!(Orders::from_arguments(&orders.to_arguments()), Some(orders));
+                for group in [None, Some(108)] {
+                    let engine_group = group.filter(|_| identity != Identity::Keep);
+                    let (spool, writable) = ("/var/tmp".into(), writable.clone());
+                    let orders = Orders { parent: 42, identity, engine_group, spool, writable };
+                    assert_eq!(Orders::from_arguments(&orders.to_arguments()), Some(orders));
+                }
             }
         }
     }
@@ -174,6 +185,7 @@ mod tests {
             &["1", "2", "s"],
             &["x", "keep", "s"],
             &["1", "a:b", "s"],
+            &["1", "2:3:x", "s"],
             &["1", "keep", "s", "f", "g"],
         ] {
             let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();

@@ -5,7 +5,7 @@
 //! [`confine`] (what is needed, what is given up), [`listeners`], [`ha`] and [`routers`] (the VRRP speaker and what it
 //! runs), [`handover`] (a planned one, as a value), [`succession`] (what becomes
 //! of connections: [`forward`], [`tickle`]), [`track`] (what the addresses depend on), [`hooks`] and
-//! [`events`] (who is told), [`admin`] and [`status`]. [`doctor`] is of another process.
+//! [`events`] (who is told), [`admin`] and [`status`]. [`doctor`] and [`frp_files`] are of another process.
 
 pub mod admin;
 pub mod backoff;
@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod entry;
 pub mod events;
 pub mod forward;
+pub mod frp_files;
 pub mod ha;
 pub mod handover;
 pub mod hooks;

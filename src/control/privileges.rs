@@ -168,8 +168,8 @@ pub(super) fn account(user: Option<&str>, default: &str) -> Result<(u32, u32), U
 }
 
 /// Gives up every privilege of the calling, single-threaded process for good: user, groups, capabilities including the
-/// bounding and ambient sets, and the way back by exec. `kept` stays if it is held.
-pub fn surrender(identity: Identity, kept: Option<Capability>) -> Result<(), Errno> {
+/// bounding and ambient sets, and the way back by exec. `kept` stays if it is held; `group` is one to be in besides.
+pub fn surrender(identity: Identity, group: Option<u32>, kept: Option<Capability>) -> Result<(), Errno> {
     let kept = kept.filter(|capability| Capabilities::of_this_process().has(*capability));
     prctl::set_no_new_privs()?;
     prctl::set_keepcaps(kept.is_some())?;
@@ -183,7 +183,8 @@ pub fn surrender(identity: Identity, kept: Option<Capability>) -> Result<(), Err
     if let Identity::Switch { uid, gid } = identity {
         let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
         // Denied in a user namespace without a group map; there are no foreign groups to lose there.
-        match setgroups(&[gid]) {
+        let groups: Vec<Gid> = std::iter::once(gid).chain(group.map(Gid::from_raw)).collect();
+        match setgroups(&groups) {
             Ok(()) | Err(Errno::EPERM) => {}
             Err(error) => return Err(error),
         }

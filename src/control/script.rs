@@ -124,7 +124,7 @@ fn check_owners(program: &Path) -> Result<PathBuf, ScriptError> {
 fn before_exec(rights: Rights) -> io::Result<()> {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     if let Rights::None(identity) = rights {
-        surrender(identity, None)?;
+        surrender(identity, None, None)?;
     }
     // SAFETY: numbers only. Marks instead of closing, because the pipe that reports a failed exec must survive until it.
     Errno::result(unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })?;

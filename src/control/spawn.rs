@@ -11,7 +11,7 @@ use nix::unistd::{Pid, Uid};
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown, fchown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -123,6 +123,24 @@ pub fn prepare_spool(path: &Path, identity: Identity) -> io::Result<()> {
     }
 }
 
+/// The group to put the worker into, so that it may use the container engine's socket; the error is why none would help.
+///
+/// Whoever uses that socket is master of the engine's host: the worker is, through the engine, as soon as one is
+/// configured, and a descriptor that we hand it would give it nothing less.
+pub fn engine_group(socket: &Path, identity: Identity) -> Result<Option<u32>, String> {
+    let Identity::Switch { uid, gid } = identity else { return Ok(None) };
+    let data = std::fs::metadata(socket).map_err(|error| format!("{error}; start the engine, then lyre again"))?;
+    const BOTH: u32 = 0o6;
+    let has = |shift: u32| (data.mode() >> shift) & BOTH == BOTH;
+    if has(0) || (data.uid() == uid && has(6)) || (data.gid() == gid && has(3)) {
+        return Ok(None);
+    }
+    if has(3) {
+        return Ok(Some(data.gid()));
+    }
+    Err(format!("its mode is {:o}; let a group read and write it, then start lyre again", data.mode() & 0o777))
+}
+
 /// Runs in the child between fork and exec: system calls only.
 fn before_exec(channel: RawFd, is_root: bool) -> io::Result<()> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -152,5 +170,33 @@ fn reserve(number: RawFd) -> io::Result<Vec<std::fs::File>> {
             return Ok(held);
         }
         held.push(file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn the_worker_joins_the_group_of_the_engines_socket_only_where_that_helps() {
+        let path = std::env::temp_dir().join(format!("lyre-engine-{:016x}", fastrand::u64(..)));
+        let _socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let data = std::fs::metadata(&path).unwrap();
+        let (uid, gid) = (data.uid(), data.gid());
+        let stranger = Identity::Switch { uid: uid + 1, gid: gid + 1 };
+        let group = |mode, identity| {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            engine_group(&path, identity)
+        };
+        assert_eq!(group(0o660, stranger), Ok(Some(gid)));
+        assert_eq!(group(0o666, stranger), Ok(None));
+        assert!(group(0o600, stranger).unwrap_err().contains("mode is 600"));
+        assert!(group(0o640, stranger).is_err());
+        assert_eq!(group(0o600, Identity::Switch { uid, gid: gid + 1 }), Ok(None));
+        assert_eq!(group(0o660, Identity::Switch { uid: uid + 1, gid }), Ok(None));
+        assert_eq!(group(0o600, Identity::Keep), Ok(None));
+        std::fs::remove_file(&path).unwrap();
+        assert!(engine_group(&path, stranger).is_err());
     }
 }

@@ -276,7 +276,17 @@ impl Supervisor {
         if let Err(error) = spawn::prepare_spool(&spool, self.identity) {
             tracing::warn!(target: "lyre::control", path = %spool.display(), %error, "cannot make the spool's directory");
         }
-        Orders { parent: nix::unistd::getpid().as_raw(), identity: self.identity, spool, writable }
+        let parent = nix::unistd::getpid().as_raw();
+        Orders { parent, identity: self.identity, engine_group: self.engine_group(), spool, writable }
+    }
+
+    fn engine_group(&self) -> Option<u32> {
+        let docker = self.settings.exapps.as_ref()?.docker.as_ref()?;
+        spawn::engine_group(&docker.socket, self.identity).unwrap_or_else(|why| {
+            let socket = docker.socket.display();
+            tracing::warn!(target: "lyre::control", %socket, "the worker may not use the container engine: {why}");
+            None
+        })
     }
 
     fn worker_is_ready(&mut self, now: Time) -> Result<(), RunError> {

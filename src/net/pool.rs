@@ -106,6 +106,13 @@ impl Pooled {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// What is left, to be kept.
+    pub fn into_vec(mut self) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.drain(..self.start.min(bytes.len()));
+        bytes
+    }
+
     /// Drops the first `n` bytes; `n` larger than the rest leaves it empty.
     pub fn advance(&mut self, n: usize) {
         self.start = self.start.saturating_add(n).min(self.bytes.len());
@@ -139,6 +146,13 @@ mod tests {
 
         recycle(Vec::with_capacity(12_345));
         assert_eq!(vector().capacity(), 12_345);
+    }
+
+    #[test]
+    fn what_is_left_can_be_kept() {
+        let mut pooled = Pooled::new(b"abcdef".to_vec());
+        pooled.advance(2);
+        assert_eq!(pooled.into_vec(), b"cdef");
     }
 
     #[test]

@@ -1,8 +1,11 @@
-//! Plain, TLS (and later tunnelled) bytes as one type, so that `serve` never asks which it is.
+//! Plain, TLS and tunnelled bytes as one type, so that `serve` never asks which it is.
+
+mod far;
 
 use crate::net::driver::{Chunk, SendChunk, SendVector, Socket};
 use crate::net::pool::Pooled;
 use crate::net::tls::TlsStream;
+pub use far::{Far, FarStream};
 use pin_project_lite::pin_project;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -14,6 +17,8 @@ use std::task::{Context, Poll};
 pub enum Stream {
     Plain(Socket),
     Tls(Box<TlsStream>),
+    /// To something that this core has no socket to.
+    Far(Box<FarStream>),
 }
 
 /// Received plaintext.
@@ -29,6 +34,7 @@ impl Stream {
         match self {
             Stream::Plain(socket) => socket.poll_recv(cx).map_ok(Bytes::Chunk),
             Stream::Tls(stream) => stream.poll_recv(cx).map_ok(Bytes::Owned),
+            Stream::Far(stream) => stream.poll_recv(cx).map_ok(Bytes::Owned),
         }
     }
 
@@ -41,6 +47,7 @@ impl Stream {
         match self {
             Stream::Plain(socket) => socket.poll_recv_into(cx, buffer),
             Stream::Tls(stream) => stream.poll_recv_into(cx, buffer),
+            Stream::Far(stream) => stream.poll_recv_into(cx, buffer),
         }
     }
 
@@ -53,6 +60,7 @@ impl Stream {
         match self {
             Stream::Plain(socket) => Sending::Plain { future: socket.send(buffer) },
             Stream::Tls(stream) => Sending::Boxed { future: Box::pin(stream.send(buffer)) },
+            Stream::Far(stream) => Sending::Boxed { future: Box::pin(stream.send(buffer)) },
         }
     }
 
@@ -60,6 +68,7 @@ impl Stream {
     pub fn send_bytes(&self, bytes: Bytes) -> Sending<'_, SendChunk<'_>> {
         match (self, bytes) {
             (Stream::Plain(socket), Bytes::Chunk(chunk)) => Sending::Plain { future: socket.send_chunk(chunk) },
+            (Stream::Far(stream), bytes) => Sending::Boxed { future: Box::pin(stream.send_bytes(bytes)) },
             (stream, bytes) => {
                 let send = async move { stream.send_all(&bytes).await };
                 Sending::Boxed { future: Box::pin(send) }
@@ -79,27 +88,32 @@ impl Stream {
                 Ok(())
             }
             Stream::Tls(stream) => Box::pin(stream.send_all(bytes)).await,
+            Stream::Far(stream) => stream.send_all(bytes).await,
         }
     }
 
-    /// FIN, after close_notify for TLS.
+    /// FIN, after close_notify for TLS. What is far away is told nothing: it would take it for the end of both directions.
     pub async fn shutdown_write(&self) {
         match self {
             Stream::Plain(socket) => socket.shutdown_write(),
             Stream::Tls(stream) => Box::pin(stream.shutdown_write()).await,
+            Stream::Far(_) => {}
         }
     }
 
     /// RST instead of FIN when the stream is dropped.
     pub fn abort(&self) {
-        self.socket().abort();
+        if let Some(socket) = self.socket() {
+            socket.abort();
+        }
     }
 
-    /// The socket underneath, for its addresses.
-    pub fn socket(&self) -> &Socket {
+    /// The socket underneath, for its addresses; there is none to what is far away.
+    pub fn socket(&self) -> Option<&Socket> {
         match self {
-            Stream::Plain(socket) => socket,
-            Stream::Tls(stream) => stream.socket(),
+            Stream::Plain(socket) => Some(socket),
+            Stream::Tls(stream) => Some(stream.socket()),
+            Stream::Far(_) => None,
         }
     }
 }

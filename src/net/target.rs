@@ -2,18 +2,32 @@
 //! that is swapped as a whole, and atomics.
 
 use crate::config::settings::Place;
+use crate::net::driver::Driver;
+use crate::net::stream::Stream;
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 #[derive(Clone)]
 pub enum Target {
     Ip(SocketAddr),
     Unix(Arc<Path>),
     Name(Arc<Name>),
+    /// As if it were at this address.
+    Far(SocketAddr, Arc<dyn Way>),
 }
+
+/// Another way to a server than connecting to its address.
+pub trait Way: Send + Sync {
+    fn open<'a>(&'a self, driver: &'a Driver, timeout: Duration) -> Opening<'a>;
+}
+
+pub type Opening<'a> = Pin<Box<dyn Future<Output = io::Result<Stream>> + 'a>>;
 
 impl Target {
     pub fn new(place: &Place) -> Target {
@@ -27,7 +41,7 @@ impl Target {
     pub fn name(&self) -> Option<&Arc<Name>> {
         match self {
             Target::Name(name) => Some(name),
-            Target::Ip(_) | Target::Unix(_) => None,
+            Target::Ip(_) | Target::Unix(_) | Target::Far(..) => None,
         }
     }
 
@@ -56,7 +70,7 @@ impl Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Target::Ip(address) => write!(f, "{address}"),
+            Target::Ip(address) | Target::Far(address, _) => write!(f, "{address}"),
             Target::Unix(path) => write!(f, "unix:{}", path.display()),
             Target::Name(name) => write!(f, "{}:{}", name.host, name.port),
         }

@@ -14,7 +14,7 @@ mod stream;
 mod tickets;
 
 pub use accept::Acceptor;
-pub use config::{Certificate, ConfigError, Names, server_config, ticketer};
+pub use config::{Certificate, ConfigError, Names, checked_config, server_config, ticketer};
 pub use connect::{Connector, Trust};
 pub use stream::TlsStream;
 pub use tickets::shared_ticketer;

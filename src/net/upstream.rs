@@ -31,6 +31,7 @@ pub async fn connect(
         Target::Ip(to) => connect_ip(driver, *to, source, timeout).await,
         Target::Unix(path) => driver.connect_unix(path).map(Stream::Plain),
         Target::Name(name) => connect_name(driver, name, source, timeout, order).await,
+        Target::Far(_, way) => way.open(driver, timeout).await,
     }
 }
 
@@ -141,8 +142,8 @@ impl Idle {
         }
         let peer = match self.to.name() {
             None => None,
-            Some(name) => match stream.socket().peer_addr() {
-                Ok(peer) if name.addresses().list.contains(&peer) => Some(peer),
+            Some(name) => match stream.socket().and_then(|socket| socket.peer_addr().ok()) {
+                Some(peer) if name.addresses().list.contains(&peer) => Some(peer),
                 // The server has moved meanwhile.
                 _ => return counters.upstream_evicted.bump(),
             },

@@ -122,7 +122,7 @@ fn look(core: &Core, pool: &PoolView, excluded: Option<usize>, wish: Wish) -> Lo
     let max = settings.max_requests_per_server;
     let max = match settings.kind {
         PoolKind::Nextcloud if !wish.is_light => max - max / nextcloud::LIGHT_SHARE,
-        PoolKind::Nextcloud | PoolKind::Other => max,
+        PoolKind::Nextcloud | PoolKind::ExApp | PoolKind::Other => max,
     };
     let state = health::pool_state(&pool.shared);
     // Where only one server is right, what this core alone thinks of it must not send the request to a wrong one.

@@ -224,7 +224,7 @@ impl Downstream for Connection {
     }
 
     fn taken(&self) -> Option<u64> {
-        self.stream.socket().acknowledged()
+        self.stream.socket().and_then(|socket| socket.acknowledged())
     }
 
     fn send_interim(&self, out: Vec<u8>) -> impl Future<Output = (io::Result<()>, Vec<u8>)> {

@@ -8,6 +8,7 @@ use crate::policy::health::{Ejection, Outcome};
 use crate::policy::retry::Budget;
 use crate::proto::http1::Fields;
 use crate::serve::abuse::Failed;
+use crate::serve::exapps::upstreams::Upstreams;
 use crate::serve::queue::Queue;
 use crate::serve::reply::{Answer, Own};
 use crate::serve::shared::{Cell as ServerCell, Phase, Pool, Server, Shared, Snapshot};
@@ -34,6 +35,8 @@ pub struct Core {
     pub sleepers: Sleepers,
     /// Of TCP services.
     pub sessions: Sessions,
+    /// ExApps.
+    pub exapps: Upstreams,
     log: RefCell<Log>,
     view: RefCell<Rc<View>>,
     /// Of the view's certificates.
@@ -104,6 +107,14 @@ impl Upstream {
     }
 }
 
+impl PoolView {
+    /// Of servers that no view knows.
+    pub fn of(shared: Arc<Pool>) -> PoolView {
+        let servers = shared.servers.iter().map(|server| Rc::new(Upstream::new(server.clone()))).collect();
+        PoolView { servers, lines: Rc::default(), shared, budget: RefCell::default() }
+    }
+}
+
 impl View {
     fn build(snapshot: Arc<Snapshot>, old: Option<&View>) -> View {
         let pools = snapshot.pools.iter().map(|shared| {
@@ -138,6 +149,7 @@ impl Core {
             fields: RefCell::new(Fields::new()),
             sleepers: Sleepers::default(),
             sessions: Sessions::default(),
+            exapps: Upstreams::default(),
             log: RefCell::new(log),
             acceptor: RefCell::new(view.snapshot.tls.clone().map(Acceptor::new).map(Rc::new)),
             view: RefCell::new(view),
@@ -310,6 +322,7 @@ impl Core {
                 upstream.idle.tend(pool.shared.settings.keepalive, counters);
             }
         }
+        self.exapps.tend(counters);
         if self.index == 0 {
             self.shared.abuse.sweep(&view.snapshot.settings, turn as usize);
         }

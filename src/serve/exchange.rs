@@ -1,6 +1,6 @@
 //! One attempt at one server: the request up, the response down, both at once where the request has a long body.
 
-use crate::config::settings::Timeouts;
+use crate::config::settings::{PoolKind, Timeouts};
 use crate::net::clock::{Elapsed, now};
 use crate::net::pool;
 use crate::net::splice::{SPLICE_BYTES_MIN, Splice};
@@ -305,10 +305,11 @@ impl<'r, D: Downstream> Run<'r, D> {
         }
     }
 
-    /// Counts the login if this is one and it failed.
+    /// Counts the login if this is one and it failed. What an ExApp refuses is its own affair: its routes say what counts.
     fn note_login(&self, head: &Final) {
         let request = &self.record.request;
-        if !login::may_have_failed(request.method(), head.status) {
+        let is_nextclouds = self.pool.shared.settings.kind != PoolKind::ExApp;
+        if !is_nextclouds || !login::may_have_failed(request.method(), head.status) {
             return;
         }
         let authorization = request.field(b"authorization");

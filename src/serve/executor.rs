@@ -9,6 +9,7 @@ use crate::net::stream::Stream;
 use crate::net::tls::TlsInfo;
 use crate::serve::connection::{Door, Life, Newcomer};
 use crate::serve::core::Core;
+use crate::serve::frp;
 use crate::serve::introduction;
 use crate::serve::reply::{self, About, Own, body::Audience};
 use crate::serve::shared::{Phase, Shared};
@@ -160,15 +161,20 @@ impl Listeners {
 async fn accept(core: Rc<Core>, listener: Rc<Listener>, address: SocketAddr, port: u16) {
     let mut kind = ListenerKind::Http;
     // What a socket was for it stays for: a client that was accepted while a reload took it away gets what it came for.
-    let mut last_service = None;
+    let (mut last_service, mut last_gate) = (None, None);
     loop {
         match listener.accept().await {
             Ok(Some((socket, peer))) => {
                 let view = core.view();
                 let named = view.snapshot.settings.listeners.iter().find(|named| named.address == address);
                 let service = tcp::service_at(&view.snapshot, address);
-                if service.is_some() || named.is_some() {
-                    last_service = service;
+                let gate = frp::gate_at(&view.snapshot, address);
+                if service.is_some() || named.is_some() || gate.is_some() {
+                    (last_service, last_gate) = (service, gate);
+                }
+                if let Some(gate) = &last_gate {
+                    frp::welcome(&core, gate.clone(), socket, peer);
+                    continue;
                 }
                 if let Some(service) = &last_service {
                     tcp::welcome(&core, service.clone(), socket, peer);

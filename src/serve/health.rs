@@ -3,11 +3,10 @@
 use crate::config::settings::{self, CheckKind};
 use crate::net::clock::{self, Timer};
 use crate::net::driver::Driver;
-use crate::net::stream::Stream;
 use crate::net::target::Order;
 use crate::net::upstream;
 use crate::policy::health::{self, Health, PoolState, State, Verdict, status_verdict};
-use crate::proto::http1::{BodyReader, Fields, HeadReader, Limits, Method, Parsed};
+use crate::serve::ask::ask;
 use crate::serve::introduction;
 use crate::serve::shared::{Phase, Pool, Server, Shared};
 use std::io;
@@ -218,7 +217,7 @@ impl Prober {
         );
         let timer = Rc::new(Timer::new());
         timer.arm(timeout);
-        match timer.bound(ask(&stream, request)).await {
+        match timer.bound(ask(&stream, request, BODY_BYTES_MAX)).await {
             Ok(answer) => answer.map(|(status, body)| match is_nextcloud {
                 true => status_verdict(status, &body),
                 false => Verdict::Up,
@@ -226,48 +225,4 @@ impl Prober {
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
-}
-
-/// Status and body of one GET.
-async fn ask(stream: &Stream, request: Vec<u8>) -> io::Result<(u16, Vec<u8>)> {
-    stream.send(request).await.0?;
-    let mut received = Vec::new();
-    let (status, mut body, mut at) = loop {
-        if receive(stream, &mut received).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let mut fields = Box::new(Fields::new());
-        match HeadReader::new().response(&received, &mut fields, &Limits::default()) {
-            Ok(Parsed::NeedMore) => {}
-            Ok(Parsed::Done { head, consumed }) if !head.is_interim() => {
-                break (head.status(), BodyReader::new(head.body(Method::Get)), consumed);
-            }
-            Ok(Parsed::Done { consumed, .. }) => drop(received.drain(..consumed)),
-            Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
-        }
-    };
-    let mut content = Vec::new();
-    loop {
-        while at < received.len() && !body.is_done() {
-            let rest = received.get(at..).unwrap_or_default();
-            let span = body.decode(rest).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-            content.extend_from_slice(rest.get(span.data).unwrap_or_default());
-            at += span.consumed;
-        }
-        // An answer this long is no status.php; its beginning decides that as well as the rest would.
-        if body.is_done() || content.len() > BODY_BYTES_MAX {
-            return Ok((status, content));
-        }
-        received.clear();
-        at = 0;
-        if receive(stream, &mut received).await? == 0 {
-            body.end_of_stream().map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-        }
-    }
-}
-
-async fn receive(stream: &Stream, into: &mut Vec<u8>) -> io::Result<usize> {
-    let bytes = stream.recv().await?;
-    into.extend_from_slice(&bytes);
-    Ok(bytes.len())
 }

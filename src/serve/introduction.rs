@@ -82,7 +82,7 @@ pub fn header(version: ProxyVersion, connection: &Connection, client: IpAddr) ->
     let origin = &connection.origin;
     // The port of a client behind a proxy is known to that proxy alone.
     let port = if client == origin.peer { origin.peer_port } else { 0 };
-    let local = connection.stream.socket().local_addr().ok();
+    let local = connection.stream.socket().and_then(|socket| socket.local_addr().ok());
     let endpoints = local.map(|to| (SocketAddr::new(client, port), SocketAddr::new(to.ip(), origin.port)));
     let mut out = Vec::new();
     proxy_header::write(&mut out, wire(version), endpoints);

@@ -23,13 +23,23 @@ use std::time::Duration;
 
 /// What the walk does with a request.
 pub enum Plan {
-    Forward(Forward),
+    /// To a server of the pool with this index.
+    Forward(usize, Forward),
+    /// To an ExApp, if the gateway lets it.
+    ExApp(Gated),
     /// Answered here.
     Local(Local),
 }
 
+/// A request below `/exapps/`: its head is read again whenever more is known.
+pub struct Gated {
+    /// As received.
+    pub head: Vec<u8>,
+    pub client: IpAddr,
+    pub may_keep: bool,
+}
+
 pub struct Forward {
-    pub pool: usize,
     pub exchange: Exchange,
     pub method: Method,
     pub body: BodyLength,
@@ -92,6 +102,10 @@ pub fn request(
     match reader.request(bytes, &mut fields, &limits(&settings.limits)) {
         Ok(Parsed::NeedMore) => Ok(None),
         Ok(Parsed::Done { head, consumed }) => match plan(connection, view, &head, id) {
+            Ok(Plan::ExApp(gated)) => {
+                let head = bytes.get(..consumed).unwrap_or_default().to_vec();
+                Ok(Some((Plan::ExApp(Gated { head, ..gated }), consumed)))
+            }
             Ok(plan) => Ok(Some((plan, consumed))),
             Err(failure) => {
                 let client = connection.origin.client(&head, &settings.trust).address;
@@ -131,6 +145,12 @@ fn plan(connection: &Connection, view: &View, head: &RequestHead<'_>, id: &Reque
     let pool = settings.pools.get(route.pool).ok_or(Own::NoRoute)?;
     let is_nextcloud = pool.kind == PoolKind::Nextcloud;
     let place = if is_nextcloud { place(head)? } else { Place::Usual };
+    if place == Place::ExApp {
+        return match settings.exapps {
+            Some(_) => Ok(Plan::ExApp(Gated { head: Vec::new(), client: client.address, may_keep })),
+            None => Err(Own::NoGateway.into()),
+        };
+    }
     if let Some(kind) = answered_here(place, head) {
         return Ok(Plan::Local(local(client.address, head, may_keep, kind)));
     }
@@ -151,18 +171,20 @@ fn plan(connection: &Connection, view: &View, head: &RequestHead<'_>, id: &Reque
     }
     let dropped = headers::write_request(&mut text.head, head, &connection.origin, &client, &onward);
     core.counters().fields_dropped.add(u64::from(dropped.unusual));
-    Ok(Plan::Forward(Forward {
-        pool: route.pool,
-        exchange,
-        method: head.method(),
-        body: head.body(),
-        text,
-        client: client.address,
-        wish: Wish { is_light: matches!(place, Place::Light | Place::Pulse), document },
-        response_timeout: (place == Place::Pulse).then_some(nextcloud::PULSE_TIMEOUT),
-        is_upgrade: head.is_websocket_upgrade(),
-        needs_length,
-    }))
+    Ok(Plan::Forward(
+        route.pool,
+        Forward {
+            exchange,
+            method: head.method(),
+            body: head.body(),
+            text,
+            client: client.address,
+            wish: Wish { is_light: matches!(place, Place::Light | Place::Pulse), document },
+            response_timeout: (place == Place::Pulse).then_some(nextcloud::PULSE_TIMEOUT),
+            is_upgrade: head.is_websocket_upgrade(),
+            needs_length,
+        },
+    ))
 }
 
 /// What a path of the web servers is; some are not for clients at all.
@@ -179,7 +201,6 @@ fn place(head: &RequestHead<'_>) -> Result<Place, Own> {
     };
     match place {
         Place::Hidden => Err(Own::Hidden),
-        Place::ExApp => Err(Own::NoGateway),
         place => Ok(place),
     }
 }
@@ -216,12 +237,12 @@ fn keeps(head: &RequestHead<'_>, may_keep: bool) -> bool {
     may_keep && head.body().is_empty() && !head.wants_close() && head.version() == crate::proto::http1::Version::Http11
 }
 
-fn short_text(head: &RequestHead<'_>) -> RequestText {
+pub fn short_text(head: &RequestHead<'_>) -> RequestText {
     let accept = head.value(Name::Accept).unwrap_or_default();
     RequestText::short(head.method_bytes(), head.target(), head.host().unwrap_or_default(), accept)
 }
 
-fn text(head: &RequestHead<'_>) -> RequestText {
+pub fn text(head: &RequestHead<'_>) -> RequestText {
     RequestText { head: pool::vector(), method_bytes: head.method_bytes().len(), target_bytes: head.target().len() }
 }
 
@@ -341,7 +362,7 @@ fn fault(fault: ExchangeFault) -> Failure {
     }
 }
 
-fn limits(limits: &settings::Limits) -> Limits {
+pub fn limits(limits: &settings::Limits) -> Limits {
     Limits {
         head_bytes_max: limits.head_bytes_max,
         line_bytes_max: limits.header_line_bytes_max,

@@ -58,6 +58,8 @@ pub enum Own {
     Hidden,
     /// An ExApp's path, and nothing here speaks to ExApps.
     NoGateway,
+    /// The gateway to ExApps refused it.
+    ExApp,
     /// The request passed through this edge before.
     Loop,
     /// The client went away; nothing can be answered.
@@ -122,7 +124,7 @@ pub struct Answer {
 }
 
 impl Own {
-    pub const ALL: [Own; 34] = [
+    pub const ALL: [Own; 35] = [
         Own::HeadTimeout,
         Own::BodyTooLarge,
         Own::BodyTimeout,
@@ -131,6 +133,7 @@ impl Own {
         Own::NoRoute,
         Own::Hidden,
         Own::NoGateway,
+        Own::ExApp,
         Own::Loop,
         Own::ClientGone,
         Own::ClientStuck,
@@ -172,6 +175,7 @@ impl Own {
             Own::NoRoute         => ("no_route",         Downstream, Some(404), Level::DEBUG, None,     "Nothing is served under this name."),
             Own::Hidden          => ("hidden",           Downstream, Some(404), Level::DEBUG, None,     "There is nothing here."),
             Own::NoGateway       => ("no_gateway",       Internal,   Some(404), Level::DEBUG, None,     "No gateway for external apps is configured here."),
+            Own::ExApp           => ("exapp",            Downstream, None,      Level::DEBUG, None,     ""),
             Own::Loop            => ("loop",             Internal,   Some(502), Level::ERROR, None,     "The request came back to where it was sent from."),
             Own::ClientGone      => ("client_gone",      Downstream, None,      Level::DEBUG, None,     ""),
             Own::ClientStuck     => ("client_stuck",     Downstream, None,      Level::DEBUG, None,     ""),
@@ -331,6 +335,29 @@ pub fn redirect(out: &mut Vec<u8>, status: u16, location: &[u8], about: &About<'
         field(out, b"connection", b"close");
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// An answer whose body is given, of this type; both empty for none.
+pub fn plain(out: &mut Vec<u8>, status: u16, content_type: &str, body: &[u8], about: &About<'_>) -> u64 {
+    if content_type.is_empty() {
+        empty(out, status, about);
+        return 0;
+    }
+    status_line(out, status);
+    field(out, b"date", about.date);
+    field(out, b"content-type", content_type.as_bytes());
+    out.extend_from_slice(b"content-length: ");
+    number(out, body.len() as u64);
+    out.extend_from_slice(b"\r\ncache-control: no-store\r\n");
+    if about.closes {
+        field(out, b"connection", b"close");
+    }
+    out.extend_from_slice(b"\r\n");
+    if about.head_only {
+        return 0;
+    }
+    out.extend_from_slice(body);
+    body.len() as u64
 }
 
 /// A response without a body.

@@ -1,5 +1,6 @@
 //! What the worker tells about itself: Prometheus text and the worker's part of the status.
 
+mod exapps;
 mod names;
 mod services;
 
@@ -55,6 +56,7 @@ pub fn status(shared: &Shared) -> Value {
     json!({
         "pools": pools,
         "services": services::status(&snapshot),
+        "exapps": exapps::status(shared),
         "traffic": {
             "connections": sum(|core| core.connections.read()),
             "accepted": sum(|core| core.accepted.read()),
@@ -90,7 +92,7 @@ pub fn bans(shared: &Shared) -> Value {
             "is_of_other_node": ban.is_learnt,
         })
     });
-    json!({ "bans": bans.collect::<Vec<Value>>() })
+    json!({ "bans": bans.chain(exapps::bans(shared)).collect::<Vec<Value>>() })
 }
 
 fn word(state: State) -> &'static str {
@@ -207,6 +209,7 @@ fn write_metrics(out: &mut String, shared: &Shared) -> std::fmt::Result {
     write_durations(out, shared)?;
     write_servers(out, shared)?;
     names::write(out, shared)?;
+    exapps::write(out, shared)?;
     services::write(out, &shared.snapshot())
 }
 

@@ -17,6 +17,7 @@ use crate::serve::balance::{self, Slot};
 use crate::serve::connection::{Connection, Next};
 use crate::serve::core::{PoolView, View, elapsed_ns};
 use crate::serve::downstream::Downstream;
+use crate::serve::exapps;
 use crate::serve::exchange::{Broken, Finished, Link, exchange};
 use crate::serve::introduction;
 use crate::serve::plan::{self, Forward, Local, LocalKind, Plan, Refused};
@@ -121,7 +122,13 @@ async fn walk<D: Downstream>(
     record.headed = Some(now());
     match plan {
         Plan::Local(local) => answer(client, view, local, rest, record).await,
-        Plan::Forward(forward) => send_on(client, view, forward, rest, record).await,
+        Plan::Forward(pool, forward) => {
+            // The route was resolved against this very view.
+            let Some(pool) = view.pools.get(pool) else { return Err(Own::NoRoute.into()) };
+            send_on(client, view, pool, forward, rest, record).await
+        }
+        // Rare, so it does not make every request's future larger.
+        Plan::ExApp(gated) => Box::pin(exapps::serve(client, view, gated, rest, record)).await,
     }
 }
 
@@ -248,22 +255,21 @@ impl<F: FnMut()> Drop for Leave<F> {
 }
 
 /// Balance, connect, exchange; again where that is safe.
-async fn send_on<D: Downstream>(
+pub async fn send_on<D: Downstream>(
     down: &D,
     view: &View,
+    pool: &PoolView,
     forward: Forward,
     rest: Option<Bytes>,
     record: &mut Record,
 ) -> Result<Finished, Fault> {
     let connection = down.connection();
     let core = &connection.core;
-    let Forward { pool, exchange: state, method, body, text, client, wish, response_timeout, is_upgrade, needs_length } =
+    let Forward { exchange: state, method, body, text, client, wish, response_timeout, is_upgrade, needs_length } =
         forward;
     let mut state = if D::IS_STREAM { state.over_stream() } else { state };
     record.client = client;
     record.request = text;
-    // The route was resolved against this very view.
-    let Some(pool) = view.pools.get(pool) else { return Err(Own::NoRoute.into()) };
     let mut upload = Upload::new(body, down.received(body), rest, view.snapshot.settings.limits.body_bytes_max)?;
     if upload.has_begun() {
         state.continued();

@@ -63,10 +63,13 @@ pub fn named(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Server>> {
 /// Looks up the names of the current snapshot until the worker ends.
 pub async fn supervise(shared: Arc<Shared>, driver: Driver) {
     let resolver = Rc::new(Resolver { shared: shared.clone(), driver, book: RefCell::default() });
-    let mut generation = 0;
+    let (mut generation, mut exapps) = (0, 0);
     while shared.phase() != Phase::Ended {
         if generation != shared.generation() {
             generation = shared.generation();
+            resolver.adopt(&shared.snapshot());
+        } else if exapps != shared.exapps.named() {
+            exapps = shared.exapps.named();
             resolver.adopt(&shared.snapshot());
         }
         resolver.reread();
@@ -115,7 +118,8 @@ impl Resolver {
     fn adopt(&self, snapshot: &Snapshot) {
         let mut book = self.book.borrow_mut();
         let mut old = std::mem::take(&mut book.hosts);
-        for name in named(snapshot).filter_map(|server| server.target.name()) {
+        let exapps = self.shared.exapps.servers();
+        for name in named(snapshot).chain(&exapps).filter_map(|server| server.target.name()) {
             let known = old.remove(&name.host).map(|known| Entry { names: Vec::new(), ..known });
             let entry = book.hosts.entry(name.host.clone()).or_insert_with(|| known.unwrap_or_default());
             entry.names.push(name.clone());

@@ -6,6 +6,8 @@ use crate::net::target::Target;
 use crate::net::tls::{Certificate, ConfigError, Names, server_config, shared_ticketer, ticketer};
 use crate::policy::admission::{Rate, Verdict};
 use crate::serve::abuse::Abuse;
+use crate::serve::exapps::memory::Memory;
+use crate::serve::frp::{Gate, Tunnels};
 use crate::serve::page::SharedPage;
 use crate::serve::pairing::Pairing;
 use crate::serve::resolve::Dns;
@@ -33,6 +35,9 @@ pub struct Shared {
     pub agreement: Agreement,
     pub abuse: Abuse,
     pub dns: Dns,
+    pub exapps: Memory,
+    /// Of ExApps.
+    pub tunnels: Arc<Tunnels>,
     /// Set once after the start if there is another node.
     pairing: OnceLock<Pairing>,
     /// Absent if its threads could not be started.
@@ -55,6 +60,9 @@ pub enum Phase {
 impl Shared {
     pub fn new(page: Arc<SharedPage>, cores: usize, snapshot: Arc<Snapshot>) -> Shared {
         let directory = snapshot.settings.spool.directory.clone();
+        let tunnels = Arc::new(Tunnels::default());
+        let exapps = Memory::new(cores, tunnels.clone());
+        exapps.adopt(&snapshot.settings);
         Shared {
             page,
             counters: (0..cores).map(|_| CoreCounters::default()).collect(),
@@ -66,6 +74,8 @@ impl Shared {
             agreement: Agreement::default(),
             abuse: Abuse::default(),
             dns: Dns::default(),
+            exapps,
+            tunnels,
             pairing: OnceLock::new(),
             spool: Spool::start(directory).inspect_err(|error| tracing::error!(%error, "no spool")).ok(),
         }
@@ -89,6 +99,7 @@ impl Shared {
     }
 
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        self.exapps.adopt(&snapshot.settings);
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
         self.generation.fetch_add(1, Ordering::Release);
     }
@@ -139,6 +150,8 @@ pub struct Snapshot {
     pub pools: Vec<Arc<Pool>>,
     /// By the index of `settings.services`.
     pub services: Vec<Arc<Service>>,
+    /// Where ExApps' tunnels come in.
+    pub frp: Option<Arc<Gate>>,
     /// This node's name, for status; empty without a cluster.
     pub node: String,
     /// For https listeners; absent without certificates.
@@ -160,6 +173,7 @@ impl Snapshot {
             certificates => Some(server_config(certificates, tickets.ticketer.clone(), protocols)?),
         };
         let names = Names::new(&certificates)?;
+        let frp = settings.exapps.as_ref().map(Gate::build).transpose()?.flatten().map(Arc::new);
         let settings = Arc::new(settings);
         let known = |pool: &settings::Pool, server: &settings::Server| {
             let pool = old?.pools.iter().find(|old| old.settings.name == pool.name)?;
@@ -183,7 +197,7 @@ impl Snapshot {
         let this = settings.cluster.as_ref().and_then(|cluster| cluster.nodes.get(cluster.this));
         let node = this.map(|node| node.name.clone()).unwrap_or_default();
         let source = this.map(|node| node.address);
-        Ok(Snapshot { settings, pools, services, node, tls, names, tickets, source })
+        Ok(Snapshot { settings, pools, services, frp, node, tls, names, tickets, source })
     }
 }
 
@@ -209,7 +223,7 @@ impl Tickets {
     }
 }
 
-fn certificate(from: &settings::Certificate) -> Certificate {
+pub(super) fn certificate(from: &settings::Certificate) -> Certificate {
     Certificate {
         name: from.cert_path.display().to_string(),
         chain: from.chain_pem.to_vec(),

@@ -5,7 +5,20 @@
 
 mod backend;
 mod driver;
+#[allow(dead_code)]
+#[path = "../proxy/edge.rs"]
+mod edge;
+mod gateway;
+mod live;
+#[allow(dead_code)]
+#[path = "../supervisor/node.rs"]
+mod node;
+#[allow(dead_code)]
+#[path = "../proxy/origin.rs"]
+mod origin;
 mod peer;
+#[path = "../lab/worker.rs"]
+mod worker;
 mod wrap;
 
 use backend::{Backend, pattern};

@@ -2,6 +2,7 @@
 
 use super::backend::Backend;
 use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -30,58 +31,118 @@ pub fn binaries(test: &str) -> Option<Vec<PathBuf>> {
 pub struct Proxy {
     name: String,
     port: u16,
-    socket: PathBuf,
+    to: To,
     pub is_encrypted: bool,
     pub is_compressed: bool,
 }
 
 impl Proxy {
     pub fn new(name: &str, port: u16, backend: &Backend) -> Proxy {
-        let socket = backend.path().to_owned();
-        Proxy { name: name.to_owned(), port, socket, is_encrypted: false, is_compressed: false }
+        Proxy::to(name, port, To::Unix(backend.path().to_owned()))
+    }
+
+    pub fn to_address(name: &str, port: u16, address: SocketAddr) -> Proxy {
+        Proxy::to(name, port, To::Tcp(address))
+    }
+
+    fn to(name: &str, port: u16, to: To) -> Proxy {
+        Proxy { name: name.to_owned(), port, to, is_encrypted: false, is_compressed: false }
     }
 }
 
+/// Where the app is.
+enum To {
+    Unix(PathBuf),
+    Tcp(SocketAddr),
+}
+
 pub struct Options {
+    /// Of the server.
+    pub address: IpAddr,
     pub key: String,
     pub auth_token: String,
     pub is_muxed: bool,
     pub is_v2: bool,
     pub pool_count: u32,
     pub proxies: Vec<Proxy>,
+    /// With the files of this directory.
+    pub tls: Option<Tls>,
+    /// It goes on trying when its first login fails.
+    pub is_patient: bool,
+}
+
+pub struct Tls {
+    pub directory: PathBuf,
+    pub has_certificate: bool,
+    /// What clients before 0.50 send in front of the handshake.
+    pub has_marker: bool,
+}
+
+impl Tls {
+    fn toml(&self) -> String {
+        let file = |name: &str| self.directory.join(name).display().to_string();
+        let mut text = format!(
+            "transport.tls.enable = true\ntransport.tls.serverName = \"harp.nc\"\n\
+             transport.tls.trustedCaFile = \"{}\"\ntransport.tls.disableCustomTLSFirstByte = {}\n",
+            file("ca.pem"),
+            !self.has_marker
+        );
+        if self.has_certificate {
+            text.push_str(&format!(
+                "transport.tls.certFile = \"{}\"\ntransport.tls.keyFile = \"{}\"\n",
+                file("client.pem"),
+                file("client.key")
+            ));
+        }
+        text
+    }
 }
 
 impl Default for Options {
     fn default() -> Options {
         Options {
+            address: Ipv4Addr::LOCALHOST.into(),
             key: super::driver::SHARED_KEY.to_owned(),
             auth_token: String::new(),
             is_muxed: true,
             is_v2: false,
             pool_count: 1,
             proxies: Vec::new(),
+            tls: None,
+            is_patient: false,
         }
     }
 }
 
 impl Options {
     fn toml(&self, port: u16) -> String {
-        let Options { key, auth_token, is_muxed, pool_count, .. } = self;
+        let Options { address, key, auth_token, is_muxed, pool_count, .. } = self;
         let mut text = format!(
-            "serverAddr = \"127.0.0.1\"\nserverPort = {port}\nlog.level = \"debug\"\nlog.disablePrintColor = true\n\
-             auth.token = \"{auth_token}\"\nmetadatas.token = \"{key}\"\ntransport.tls.enable = false\n\
+            "serverAddr = \"{address}\"\nserverPort = {port}\nlog.level = \"debug\"\nlog.disablePrintColor = true\n\
+             auth.token = \"{auth_token}\"\nmetadatas.token = \"{key}\"\n\
              transport.tcpMux = {is_muxed}\ntransport.poolCount = {pool_count}\n"
         );
+        match &self.tls {
+            Some(tls) => text.push_str(&tls.toml()),
+            None => text.push_str("transport.tls.enable = false\n"),
+        }
+        if self.is_patient {
+            text.push_str("loginFailExit = false\n");
+        }
         if self.is_v2 {
             text.push_str("transport.wireProtocol = \"v2\"\n");
         }
-        for Proxy { name, port, socket, is_encrypted, is_compressed } in &self.proxies {
+        for Proxy { name, port, to, is_encrypted, is_compressed } in &self.proxies {
             text.push_str(&format!(
                 "[[proxies]]\nname = \"{name}\"\ntype = \"tcp\"\nremotePort = {port}\n\
-                 transport.useEncryption = {is_encrypted}\ntransport.useCompression = {is_compressed}\n\
-                 [proxies.plugin]\ntype = \"unix_domain_socket\"\nunixPath = \"{}\"\n",
-                socket.display()
+                 transport.useEncryption = {is_encrypted}\ntransport.useCompression = {is_compressed}\n"
             ));
+            text.push_str(&match to {
+                To::Tcp(to) => format!("localIP = \"{}\"\nlocalPort = {}\n", to.ip(), to.port()),
+                To::Unix(path) => {
+                    format!("[proxies.plugin]\ntype = \"unix_domain_socket\"\nunixPath = \"{}\"\n", path.display())
+                }
+            });
         }
         text
     }

@@ -9,14 +9,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The worker, and where the first thing it listens on was bound.
+#[allow(dead_code)]
 pub fn start(settings: Settings) -> (Worker, SocketAddr) {
+    let (worker, bound) = start_all(settings);
+    (worker, bound[0])
+}
+
+/// The worker, and where everything it listens on was bound, by address.
+pub fn start_all(settings: Settings) -> (Worker, Vec<SocketAddr>) {
     let cores = settings.worker.cores;
     let listeners = Listeners::default().bind_missing(&settings, cores).unwrap_or_else(|_| panic!("bind"));
-    let address = listeners.bound()[0];
+    let bound = listeners.bound();
     let (names, descriptors) = listeners.handout();
     let sockets = names.into_iter().zip(descriptors.iter().map(|fd| fd.try_clone_to_owned().unwrap())).collect();
     let (page, _memfd) = SharedPage::create(c"lyre-page").unwrap();
-    (Worker::start(settings, Arc::new(page), sockets).unwrap(), address)
+    (Worker::start(settings, Arc::new(page), sockets).unwrap(), bound)
 }
 
 /// The sum of all metrics that begin so.

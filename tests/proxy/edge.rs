@@ -14,6 +14,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Edge {
     pub worker: Worker,
     pub address: SocketAddr,
+    /// Where it listens for something else.
+    pub others: Vec<SocketAddr>,
     driver: &'static str,
 }
 
@@ -30,7 +32,8 @@ pub fn settings(config: &str, driver: &str, cores: usize) -> Settings {
         "{config}\n[[listener]]\naddress = \"127.0.0.1:80\"\nkind = \"http\"\n\
          [worker]\ncores = {cores}\ndriver = \"{driver}\"\n"
     );
-    let bundle = Bundle { path: "test.toml".into(), text, cpus: cores, ..Bundle::default() };
+    let environment = [("EXAPPS_KEY".to_owned(), "K".to_owned())].into();
+    let bundle = Bundle { path: "test.toml".into(), text, environment, cpus: cores, ..Bundle::default() };
     let mut settings = config::from_bundle(&bundle).unwrap_or_else(|errors| panic!("{errors}"));
     // A port the kernel chooses is a test's need, not an operator's.
     settings.listeners[0].address.set_port(0);
@@ -45,8 +48,10 @@ impl Edge {
     pub fn start_with(config: &str, driver: &'static str, cores: usize, change: impl FnOnce(&mut Settings)) -> Edge {
         let mut settings = settings(config, driver, cores);
         change(&mut settings);
-        let (worker, address) = worker::start(settings);
-        Edge { worker, address, driver }
+        let ip = settings.listeners[0].address.ip();
+        let (worker, bound) = worker::start_all(settings);
+        let (own, others): (Vec<_>, Vec<_>) = bound.into_iter().partition(|address| address.ip() == ip);
+        Edge { worker, address: own[0], others, driver }
     }
 
     /// The same listener, another rest of the configuration.

@@ -10,8 +10,10 @@ mod crowd;
 mod desync;
 #[path = "../lab/dns.rs"]
 mod dns;
+mod docker;
 #[allow(dead_code)]
 mod edge;
+mod exapps;
 mod failures;
 mod h2;
 mod h2_attacks;

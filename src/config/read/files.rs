@@ -124,7 +124,7 @@ pub(super) fn warn_if_public(c: &mut Context, item: &Item, path: &Path, file: &F
     }
 }
 
-fn checked(c: &mut Context, item: &Item, bytes: &[u8]) -> Option<Secret> {
+pub(super) fn checked(c: &mut Context, item: &Item, bytes: &[u8]) -> Option<Secret> {
     if bytes.len() < SECRET_BYTES_MIN {
         let message = format!("the secret has {} bytes, fewer than {SECRET_BYTES_MIN}", bytes.len());
         item.error(&mut c.f, message, "Make one with lyre keygen.");

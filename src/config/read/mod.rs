@@ -3,7 +3,10 @@
 
 mod abuse;
 mod cluster;
+mod docker;
+mod exapps;
 mod files;
+mod frp;
 mod listener;
 mod notify;
 mod services;
@@ -69,6 +72,7 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
 
     let services = root.tables(&mut c.f, "tcp");
     let services = tcp::read(c, services, &listeners, &web.pools);
+    let exapps = exapps::read(c, &mut root, &web.pools, &listeners, &services);
     let serves = !listeners.is_empty() || !services.is_empty();
 
     let trackers = root.tables(&mut c.f, "track");
@@ -84,7 +88,6 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
     let worker = worker::worker(c, &mut root);
     let admin = worker::admin(c, &mut root);
     let log = worker::log(c, &mut root);
-    root.later(&mut c.f, "exapps", "the ExApp gateway");
     if routers.is_empty() && web.routes.is_empty() && services.is_empty() && !c.f.has_errors() {
         let place = root.place.clone();
         c.f.error(&place, "there is nothing to do", "Add [nextcloud] with hosts and servers, or a [[vip]].");
@@ -103,6 +106,7 @@ fn sections(c: &mut Context, path: &Path, mut root: Section) -> Settings {
         pools: web.pools,
         routes: web.routes,
         services,
+        exapps,
         trust: web.trust,
         hsts: web.hsts,
         limits,

@@ -65,9 +65,16 @@ pub(super) fn check_names(c: &mut Context, certificates: &[Read], routes: &[Rout
 
 fn certificate<'a>(c: &mut Context, item: Item<'a>) -> Option<Read<'a>> {
     let mut section = item.section(&mut c.f)?;
+    let pair = pair(c, &mut section);
+    section.finish(&mut c.f);
+    let (certificate, leaf) = pair?;
+    Some(Read { item, certificate, leaf })
+}
+
+/// `cert`, and `key` where it is not in the same file.
+pub(super) fn pair(c: &mut Context, section: &mut Section) -> Option<(Certificate, CertificateDer<'static>)> {
     let cert_item = section.required(&mut c.f, "cert", "Write cert = \"/etc/lyre/tls/cloud.pem\".");
     let key_item = section.optional("key");
-    section.finish(&mut c.f);
     let cert_item = cert_item?;
     let chain = chain(c, &cert_item);
     let key = key(c, key_item.as_ref().unwrap_or(&cert_item));
@@ -75,8 +82,7 @@ fn certificate<'a>(c: &mut Context, item: Item<'a>) -> Option<Read<'a>> {
     let leaf = chain.first()?.clone();
     check_validity(c, &cert_item, &leaf);
     check_match(c, key_item.as_ref().unwrap_or(&cert_item), &cert_path, chain, key)?;
-    let certificate = Certificate { cert_path, key_path, chain_pem: chain_pem.into(), key_pem: key_pem.into() };
-    Some(Read { item, certificate, leaf })
+    Some((Certificate { cert_path, key_path, chain_pem: chain_pem.into(), key_pem: key_pem.into() }, leaf))
 }
 
 fn chain(c: &mut Context, item: &Item) -> Option<(PathBuf, Vec<u8>, Vec<CertificateDer<'static>>)> {

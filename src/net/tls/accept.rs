@@ -5,7 +5,7 @@ use super::TlsInfo;
 use super::config;
 use super::session::{Machine, Session, broken};
 use super::stream::TlsStream;
-use crate::net::driver::{Socket, StayAwake};
+use crate::net::driver::{Chunk, Socket, StayAwake};
 use crate::net::stream::Stream;
 use rustls::ServerConfig;
 use rustls::server::UnbufferedServerConnection;
@@ -39,6 +39,11 @@ impl Acceptor {
     pub async fn accept(&self, socket: Socket) -> io::Result<(Stream, TlsInfo)> {
         // A silent client costs a socket, no TLS state.
         let hello = socket.recv().await?;
+        self.accept_from(socket, hello).await
+    }
+
+    /// As [`Acceptor::accept`], for a client whose first bytes were looked at.
+    pub async fn accept_from(&self, socket: Socket, hello: Chunk) -> io::Result<(Stream, TlsInfo)> {
         if hello.is_empty() {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -3,7 +3,7 @@
 
 use rustls::crypto::aws_lc_rs::{self, cipher_suite as suite, kx_group};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup};
-use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
+use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SignatureAlgorithm, version};
 use rustls_pki_types::pem::PemObject;
@@ -91,6 +91,28 @@ pub fn server_config(
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = tickets;
     config.send_tls13_tickets = TICKETS;
+    Ok(Arc::new(config))
+}
+
+/// For peers of our own making: one certificate, no tickets, and only clients with a certificate of `client_ca` (PEM) if
+/// there is one. Their names are not looked at.
+pub fn checked_config(certificate: &Certificate, client_ca: Option<&[u8]>) -> Result<Arc<ServerConfig>, ConfigError> {
+    let provider = Arc::new(provider());
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&version::TLS13, &version::TLS12])
+        .map_err(ConfigError::Protocol)?;
+    let builder = match client_ca {
+        Some(pem) => {
+            let roots = Arc::new(super::connect::roots(pem)?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
+            let error = |error: rustls::server::VerifierBuilderError| rustls::Error::General(error.to_string());
+            builder.with_client_cert_verifier(verifier.map_err(error).map_err(ConfigError::Protocol)?)
+        }
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(Resolver::new(std::slice::from_ref(certificate))?));
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }
 

@@ -79,7 +79,7 @@ impl Connector {
     }
 }
 
-fn roots(pem: &[u8]) -> Result<RootCertStore, ConfigError> {
+pub(super) fn roots(pem: &[u8]) -> Result<RootCertStore, ConfigError> {
     let name = || String::from("roots");
     let mut store = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem) {

@@ -300,7 +300,7 @@ fn a_fin_without_close_notify_is_no_clean_end() {
     on_each_driver(|driver| async move {
         let (client, server) = tls_pair(&driver).await;
         client.send(b"part".to_vec()).await.0.unwrap();
-        client.socket().shutdown_write();
+        client.socket().unwrap().shutdown_write();
         assert_eq!(&*server.recv().await.unwrap(), b"part");
         assert_eq!(server.recv().await.err().unwrap().kind(), io::ErrorKind::UnexpectedEof);
 

@@ -23,7 +23,7 @@ fn of_a_names_addresses_the_next_one_is_tried() {
         let target = named(&[closed(), open]);
         for order in [Order::Proven, Order::Plain, Order::Proven, Order::Plain] {
             let stream = connect(&driver, &target, None, SOON, order).await.unwrap();
-            assert_eq!(stream.socket().peer_addr().unwrap(), open);
+            assert_eq!(stream.socket().unwrap().peer_addr().unwrap(), open);
             listener.accept().await.unwrap().unwrap();
         }
         // The one that refused is the last one in every turn.

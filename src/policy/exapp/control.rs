@@ -129,7 +129,7 @@ pub fn docker(verb: Verb, engine_port: Option<&[u8]>, body: &[u8]) -> Result<(u1
 pub fn raw_call(method: Method, target: &[u8]) -> Option<String> {
     let decoded = decode(target);
     let path = std::str::from_utf8(&decoded).ok().filter(|_| !has_parent_segment(&decoded))?;
-    let rest = without_version(path);
+    let (_, rest) = split_version(path);
     let is_read = matches!(method, Method::Get | Method::Head);
     let may_pass = match rest {
         "/_ping" => is_read,
@@ -140,13 +140,14 @@ pub fn raw_call(method: Method, target: &[u8]) -> Option<String> {
     may_pass.then(|| encode(path, b"/:@"))
 }
 
-fn without_version(path: &str) -> &str {
+/// The version that a path begins with, and the rest of it.
+pub(super) fn split_version(path: &str) -> (Option<&str>, &str) {
     let version = path.strip_prefix("/v").and_then(|rest| rest.split_once('/'));
     match version {
         Some((version, rest)) if !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit() || b == b'.') => {
-            path.get(path.len() - rest.len() - 1..).unwrap_or(path)
+            (Some(version), path.get(path.len() - rest.len() - 1..).unwrap_or(path))
         }
-        _ => path,
+        _ => (None, path),
     }
 }
 

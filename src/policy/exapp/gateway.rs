@@ -14,6 +14,7 @@ use super::failures::{Failures, Kind};
 use super::path::place;
 use super::records::{self, Asker, Fetched, Lookup, Records};
 use super::sessions::{self, Digest, Sessions};
+use super::tally::Tally;
 use crate::policy::ban::Network;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ pub struct Gateway {
     pub records: Records,
     pub sessions: Sessions,
     pub failures: Failures,
+    pub tally: Tally,
 }
 
 /// Who makes a request.
@@ -79,7 +81,16 @@ impl Gateway {
             }
         };
         let failure = match &step {
-            Step::Done(Decision::Refuse(refused)) => refused.failure,
+            Step::Done(Decision::Refuse(refused)) => {
+                let id = place(facts.path).map(|place| String::from_utf8_lossy(place.id).to_ascii_lowercase());
+                let is_known = matches!(known.record, Some(Lookup::Known(_)));
+                self.tally.refused(id.as_deref().filter(|_| is_known), refused.reason);
+                refused.failure
+            }
+            Step::Done(Decision::Forward(to)) => {
+                self.tally.forwarded(&to.id);
+                None
+            }
             _ => None,
         };
         let is_banned = failure.is_some_and(|kind| self.fail(client, kind, now));
@@ -101,7 +112,9 @@ impl Gateway {
 
     /// Counts a failure of whatever surface; whether the client is banned from now on.
     pub fn fail(&mut self, client: &Client, kind: Kind, now: Duration) -> bool {
-        !client.is_exempt && self.failures.count(client.network, kind, now)
+        let is_banned = !client.is_exempt && self.failures.count(client.network, kind, now);
+        self.tally.failed(kind, is_banned);
+        is_banned
     }
 
     /// What was looked up may have been withdrawn meanwhile.

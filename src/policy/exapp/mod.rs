@@ -9,8 +9,8 @@
 //!                '--> refused ------------> failures (who is banned)
 //! ```
 //!
-//! [`gateway`] is all of it as one memory, [`lookup`] the questions to Nextcloud, [`key`] the shared key. Everything here
-//! is told the time and what others answered. A deviation from HaRP is named where it is made.
+//! [`gateway`] is all of it as one memory, [`lookup`] the questions to Nextcloud. Everything here is told the time and what
+//! others answered; `serve::exapps` is what does the asking. A deviation from HaRP is named where it is made.
 
 pub mod control;
 pub mod decide;
@@ -18,7 +18,6 @@ pub mod edits;
 pub mod engine;
 pub mod failures;
 pub mod gateway;
-pub mod key;
 pub mod lookup;
 pub mod path;
 pub mod pattern;
@@ -27,6 +26,7 @@ pub mod records;
 pub mod reply;
 pub mod routes;
 pub mod sessions;
+pub mod tally;
 
 /// Nobody waits longer for a lookup: it was lost.
 const FLIGHT_MAX: std::time::Duration = std::time::Duration::from_secs(60);

@@ -3,6 +3,7 @@
 
 use super::cipher::privilege_key;
 use super::message::Login;
+use super::token;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use std::fmt;
@@ -77,7 +78,8 @@ impl Keys {
         if verify_slices_are_equal(expected.as_bytes(), login.privilege_key.0.as_bytes()).is_err() {
             return Decision::Refused(Refusal::Token);
         }
-        let presented = fingerprint(login.metas.get("token").map_or(&[], |token| token.0.as_bytes()));
+        let token = login.metas.get("token").map_or(&[][..], |token| token.0.as_bytes());
+        let presented = fingerprint(token);
         let is_same = |known: &[u8; 32]| verify_slices_are_equal(known, &presented).is_ok();
         // All are compared, whichever it is.
         let mut identity = self.shared.iter().fold(None, |_, known| is_same(known).then_some(Identity::Shared));
@@ -86,6 +88,8 @@ impl Keys {
                 identity = Some(Identity::App(grant.clone()));
             }
         }
+        let minted = self.shared.and_then(|shared| token::read(&shared, token));
+        let identity = identity.or(minted.map(Identity::App));
         identity.map_or(Decision::Refused(Refusal::Key), Decision::Granted)
     }
 }
@@ -110,6 +114,12 @@ impl Identity {
                 .ok_or(Denied::Port(remote_port)),
         }
     }
+}
+
+/// A token that lets its holder claim this and nothing else, where `shared_key` is the key of all. `None`: no ExApp has
+/// this port.
+pub fn mint_token(shared_key: &[u8], grant: &Grant) -> Option<String> {
+    token::mint(&fingerprint(shared_key), grant)
 }
 
 fn fingerprint(secret: &[u8]) -> [u8; 32] {
@@ -169,6 +179,17 @@ mod tests {
         assert_eq!(keys.judge(&login(b"", Some("shared")), b""), granted(Identity::Shared));
         assert_eq!(keys.judge(&login(b"", Some("own")), b""), granted(Identity::App(app())));
         assert_eq!(keys.judge(&login(b"t", Some("own")), b"t"), granted(Identity::App(app())));
+    }
+
+    #[test]
+    fn case_52_a_minted_token_lets_in_for_what_it_was_minted_for() {
+        let token = mint_token(b"shared", &app()).unwrap();
+        let granted = Decision::Granted(Identity::App(app()));
+        assert_eq!(Keys::new(Some(b"shared"), []).judge(&login(b"", Some(&token)), b""), granted);
+        for other in [Some(&b"other"[..]), Some(b""), None] {
+            let refused = Decision::Refused(Refusal::Key);
+            assert_eq!(Keys::new(other, []).judge(&login(b"", Some(&token)), b""), refused);
+        }
     }
 
     #[test]

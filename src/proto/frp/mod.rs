@@ -18,6 +18,7 @@ pub mod message;
 pub mod registry;
 pub mod session;
 pub mod snappy;
+mod token;
 pub mod yamux;
 
 /// The release of frps whose behaviour clients find here.

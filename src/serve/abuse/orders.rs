@@ -2,6 +2,7 @@
 
 use crate::pair::wire::{self, Term};
 use crate::policy::ban::{Network, Reason};
+use crate::serve::exapps;
 use crate::serve::parent::{BanChange, Banned};
 use crate::serve::report;
 use crate::serve::shared::Shared;
@@ -27,7 +28,8 @@ pub fn bans(shared: &Shared, change: Option<BanChange>) -> Result<String, String
             let network = Network::of(address);
             let is_deaf = shared.pairing().is_some_and(|pairing| !pairing.is_connected());
             let beside = if is_deaf { "; the other node does not hear us, say it there too" } else { "" };
-            if !shared.abuse.unban(address) {
+            let was_shut_out = shared.exapps.lock().gateway.failures.unban(network, exapps::memory::time());
+            if !shared.abuse.unban(address) && !was_shut_out {
                 return Err(format!("{network} is not banned{beside}"));
             }
             tracing::warn!(client = %network, "client let in again by order");

@@ -255,7 +255,7 @@ fn name_of(target: &Target) -> Option<ServerName<'static>> {
     match target {
         Target::Ip(address) => Some(ServerName::from(address.ip())),
         Target::Name(name) => ServerName::try_from(name.host.trim_end_matches('.').to_owned()).ok(),
-        Target::Unix(_) => None,
+        Target::Unix(_) | Target::Far(..) => None,
     }
 }
 

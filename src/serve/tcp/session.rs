@@ -382,7 +382,7 @@ async fn greet(
     let source = core.view().snapshot.source;
     let stream = upstream::connect(&core.driver, &seat.server.target, source, left, Order::Proven).await?;
     core.counters().upstream_connects.bump();
-    let _ = stream.socket().keep_alive();
+    let _ = stream.socket().map(|socket| socket.keep_alive());
     if let Some(version) = service.settings.proxy_protocol {
         let version = match version {
             ProxyVersion::V1 => Version::V1,

@@ -8,6 +8,7 @@ mod create;
 mod image;
 mod life;
 pub mod tar;
+mod version;
 mod wait;
 
 use super::control::Command;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 pub use certificates::FrpFiles;
 pub use create::Policy;
+pub use version::Versions;
 
 /// A call to the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -47,6 +47,7 @@ impl World {
             records: Records::new(16),
             sessions: Sessions::new(Duration::from_secs(seconds), 16),
             failures: Failures::new(rules, 16),
+            tally: Tally::default(),
         };
         let (record, user) = ((200, RECORD), (200, ALICE));
         World { gateway, now: Duration::ZERO, record, user, asked_records: 0, asked_users: 0 }

@@ -1,11 +1,11 @@
-//! The shared key as an administrator writes it, and as ExApps can carry it: they put it into a TOML string.
+//! The shared key of AppAPI as an administrator writes it, and as ExApps can carry it: they put it into a TOML string.
 
 use crate::config::settings::Secret;
 use std::fmt;
 
 /// What is wrong with a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BadKey {
+pub(crate) enum BadKey {
     Empty,
     /// A byte outside printable ASCII.
     Unprintable,
@@ -24,7 +24,7 @@ impl fmt::Display for BadKey {
 }
 
 /// Takes the line ends of a file off, then one pair of each kind of quotes, as HaRP does; each quote on its own.
-pub fn shared_key(raw: &[u8]) -> Result<Secret, BadKey> {
+pub(crate) fn shared_key(raw: &[u8]) -> Result<Secret, BadKey> {
     let mut key = raw;
     while let Some(rest) = key.strip_suffix(b"\n").or_else(|| key.strip_suffix(b"\r")) {
         key = rest;
