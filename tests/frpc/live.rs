@@ -101,6 +101,11 @@ impl Lab {
         self.worker.shared.tunnels.sessions()
     }
 
+    /// Until the worker knows that a killed client is gone: before that it would still open tunnels to it.
+    fn wait_gone(&self) {
+        worker::wait(PATIENCE, || self.sessions() == 0, || format!("{} sessions stay", self.sessions()));
+    }
+
     fn call(&self, first_byte: Duration) -> Result<Tunnel, Failure> {
         call(&self.worker.shared, first_byte)
     }
@@ -201,9 +206,11 @@ fn requests_go_through_a_workers_tunnels_plain_and_with_tls() {
         let lab = Lab::new(door);
         for (binary, is_v2) in [(&binaries[OLD], false), (&binaries[NEW], true)] {
             let tls = tls.and_then(|(has_certificate, has_marker)| lab.tls(has_certificate, has_marker));
-            let _frpc = Frpc::start(binary, lab.port, &Options { tls, is_v2, ..lab.options(&backend) });
+            let frpc = Frpc::start(binary, lab.port, &Options { tls, is_v2, ..lab.options(&backend) });
             lab.exchange(0, 10);
             lab.exchange(700_000, 1_000_000);
+            drop(frpc);
+            lab.wait_gone();
         }
     }
 }
@@ -216,7 +223,7 @@ fn tunnels_of_one_client_carry_their_own_bytes_in_every_wrapping() {
         let mut options = lab.options(&backend);
         options.proxies[0].is_encrypted = is_encrypted;
         options.proxies[0].is_compressed = is_compressed;
-        let _frpc = Frpc::start(&binaries[OLD], lab.port, &options);
+        let frpc = Frpc::start(&binaries[OLD], lab.port, &options);
         drop(lab.open());
         std::thread::scope(|scope| {
             for size in 1..=8 {
@@ -224,6 +231,8 @@ fn tunnels_of_one_client_carry_their_own_bytes_in_every_wrapping() {
                 scope.spawn(move || exchange(shared, size * 40_000, size * 60_001));
             }
         });
+        drop(frpc);
+        lab.wait_gone();
     }
 }
 
@@ -283,8 +292,11 @@ fn a_killed_clients_tunnels_end_with_an_error_and_its_successor_serves() {
         wait(tunnel.send(b"POST /10 HTTP/1.1\r\n".to_vec())).unwrap();
         drop(first);
         assert!(wait(read_all(&tunnel)).is_err());
-        let _second = Frpc::start(&binaries[OLD], lab.port, &options());
+        lab.wait_gone();
+        let second = Frpc::start(&binaries[OLD], lab.port, &options());
         lab.exchange(10, 100_000);
+        drop(second);
+        lab.wait_gone();
     }
 }
 

@@ -4,6 +4,7 @@ use super::memory::UPSTREAMS_MAX;
 use crate::config::settings::{self, Balance, Check, CheckKind, Place, PoolKind};
 use crate::net::clock::tick;
 use crate::net::target::Target;
+use crate::proto::frp::identity::ENGINE_PORTS;
 use crate::serve::core::{Core, PoolView};
 use crate::serve::frp::{Behind, Tunnels};
 use crate::serve::shared::{Crowd, Pool, Server};
@@ -79,7 +80,8 @@ pub(super) async fn resolved(pool: &PoolView) {
     }
 }
 
-/// On this host's loopback is what Nextcloud believes to be behind a tunnel, unless it really is there.
+/// On this host's loopback is what Nextcloud believes to be behind a tunnel, unless it really is there. Tunnels of container
+/// engines are not for requests to apps, whatever a record or a signed call says.
 pub(super) fn make(host: &str, port: u16, cores: usize, tunnels: &Arc<Tunnels>) -> Pool {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let (name, place) = match bare.parse::<IpAddr>() {
@@ -90,6 +92,7 @@ pub(super) fn make(host: &str, port: u16, cores: usize, tunnels: &Arc<Tunnels>) 
     let mut server = Server::new(POOL, &place, cores);
     if let Target::Ip(place) = server.target
         && place.ip().is_loopback()
+        && !ENGINE_PORTS.contains(&port)
     {
         server.target = Target::Far(place, Arc::new(Behind::new(place, tunnels.clone())));
     }
@@ -127,4 +130,21 @@ fn pool(name: &str, place: settings::Server, server: Server) -> Pool {
         kind: PoolKind::ExApp,
     };
     Pool { settings, servers, crowd: Arc::new(Crowd::default()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn apps_on_this_host_are_looked_for_behind_tunnels_and_engines_never() {
+        let tunnels = Arc::new(Tunnels::default());
+        let is_far = |host: &str, port| {
+            let pool = make(host, port, 1, &tunnels);
+            matches!(pool.servers[0].target, Target::Far(..))
+        };
+        assert!(is_far("127.0.0.1", 23_000) && is_far("::1", 23_999) && is_far("[::1]", 9_000));
+        assert!(!is_far("127.0.0.1", 24_000) && !is_far("127.0.0.1", 24_099));
+        assert!(!is_far("10.0.0.5", 23_000) && !is_far("app", 23_000));
+    }
 }
