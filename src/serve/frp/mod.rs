@@ -1,7 +1,7 @@
 //! The server's side of ExApps' tunnels: connections of frpc, on the cores that accepted them.
 //!
 //! This file lets a connection in and finds out what it is; [`connection`] drives its bytes; [`client`] is one client
-//! between the bytes and `proto::frp`, with a [`line`] for each of its streams. [`tunnels`] is what all cores share: any
+//! between the bytes and `proto::frp`, with a [`mod@line`] for each of its streams. [`tunnels`] is what all cores share: any
 //! of them opens a tunnel and gets the end of a [`pipe`]; an [`inbox`] is how it tells the client's core. A [`way`] is how
 //! what is behind a tunnel is connected to like any server.
 

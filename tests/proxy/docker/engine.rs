@@ -29,6 +29,7 @@ pub struct Engine {
 
 impl Engine {
     /// With its images. `None`, and it is said why, where there can be none.
+    #[allow(clippy::print_stdout)] // how a test says that it was skipped
     pub fn start(test: &str) -> Option<Engine> {
         if !nix::unistd::Uid::effective().is_root() {
             println!("SKIPPED: {test}: needs root");
