@@ -45,8 +45,14 @@ fn signed_adverts_are_believed_and_others_are_not() {
         eventually("the unsigned adverts are refused", LIMIT, || {
             ["v4", "v6"].iter().all(|family| !two_speaker.status(family).contains("authentication: 0,"))
         });
-        assert_eq!((one_speaker.state("v4"), two_speaker.state("v4")), ("Active".into(), "Backup".into()));
-        assert_eq!((one_speaker.state("v6"), two_speaker.state("v6")), ("Active".into(), "Backup".into()));
+        // Had they believed the forger, both would be Backups; had they not believed each other, both Active. Which of them
+        // it is may have changed: where a processor stands still for long enough, the other one takes over.
+        for family in ["v4", "v6"] {
+            eventually("one of the two is Active", LIMIT, || {
+                let states = [one_speaker.state(family), two_speaker.state(family)];
+                ["Active", "Backup"].iter().all(|state| states.iter().any(|one| one == state))
+            });
+        }
     });
 }
 
