@@ -44,6 +44,15 @@ fn a_take_over_needs_a_whole_down_interval_of_silence() {
 }
 
 #[test]
+fn an_advert_that_came_while_ours_could_not_leave_is_excused() {
+    let record = [heard(0, 253), heard(30, 253), sent(37), sent(47)];
+    let judged_under = |strain| judge(&record, &rules(), &Strain(strain), ms(50));
+    assert_eq!(judged_under(vec![ms(30)..ms(37)]), []);
+    assert!(matches!(judged_under(vec![ms(32)..ms(37)])[..], [Fault::TookOverFromTheLiving { .. }, ..]));
+    assert!(matches!(judged_under(vec![])[..], [Fault::TookOverFromTheLiving { .. }, ..]));
+}
+
+#[test]
 fn a_take_over_after_a_release_needs_the_skew_time_only() {
     let record = [heard(0, 253), heard(5, 0), at_us(5_079, sent_note())];
     assert_eq!(judged(&record), []);

@@ -99,6 +99,9 @@ pub fn judge(record: &[Noted], rules: &Rules, strain: &Strain, end: Duration) ->
     judge.faults
 }
 
+/// From a decision to the frame on the wire, when the machine runs.
+const UNDER_WAY: Duration = Duration::from_micros(500);
+
 struct Judge<'a> {
     rules: &'a Rules,
     strain: &'a Strain,
@@ -188,6 +191,8 @@ impl Judge<'_> {
             Stand::Backup { since: Some(since), heard: None, .. } if at < self.listens_until(since) => {
                 self.faults.push(Fault::TookOverUnheard { since, at });
             }
+            // It came when the decision was made already and the machine kept ours from leaving.
+            Stand::Backup { heard: Some(heard), .. } if self.was_under_way(heard.at, at) => self.owed.clear(),
             Stand::Backup { since, heard: Some(heard), released, defeat }
                 if at < self.takes_over_from(heard, released) =>
             {
@@ -237,6 +242,12 @@ impl Judge<'_> {
                 *released = None;
             }
         }
+    }
+
+    /// Whether all of this span was lost to the machine, but for a moment.
+    fn was_under_way(&self, heard: Duration, sent: Duration) -> bool {
+        let lost = self.strain.within(heard..sent);
+        !lost.is_zero() && (sent - heard).saturating_sub(lost) <= UNDER_WAY
     }
 
     /// The first moment at which a Backup may believe that the Active is gone.
