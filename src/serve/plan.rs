@@ -54,6 +54,23 @@ pub struct Forward {
     pub needs_length: bool,
 }
 
+impl Forward {
+    /// With nothing special about it.
+    pub fn new(head: &RequestHead<'_>, gated: &Gated, text: RequestText) -> Forward {
+        Forward {
+            exchange: Exchange::new(head, gated.may_keep),
+            method: head.method(),
+            body: head.body(),
+            text,
+            client: gated.client,
+            wish: Wish::default(),
+            response_timeout: None,
+            is_upgrade: false,
+            needs_length: false,
+        }
+    }
+}
+
 pub struct Local {
     pub kind: LocalKind,
     pub text: RequestText,

@@ -6,8 +6,7 @@ use crate::policy::exapp::edits;
 use crate::policy::headers::{self, Onward, Rewrite};
 use crate::proto::http1::RequestHead;
 use crate::proto::http1::emit;
-use crate::proto::http1::exchange::{Exchange, Framing};
-use crate::serve::balance::Wish;
+use crate::proto::http1::exchange::Framing;
 use crate::serve::connection::Connection;
 use crate::serve::core::{RequestId, View};
 use crate::serve::plan::{self, Gated};
@@ -38,17 +37,7 @@ pub(super) fn sent(
     let (aa_version, origin) = (last(head, "aa-version"), last(head, "x-origin-ip"));
     edits::set(to, aa_version, origin, gated.client, |name, value| emit::field(&mut lines, name.as_bytes(), value));
     edit(&mut text.head, &lines);
-    let forward = plan::Forward {
-        exchange: Exchange::new(head, gated.may_keep),
-        method: head.method(),
-        body: head.body(),
-        text,
-        client: gated.client,
-        wish: Wish::default(),
-        response_timeout: None,
-        is_upgrade: head.is_websocket_upgrade(),
-        needs_length: false,
-    };
+    let forward = plan::Forward { is_upgrade: head.is_websocket_upgrade(), ..plan::Forward::new(head, gated, text) };
     Sent { forward, host: to.record.host.clone(), port: to.record.port, statuses: to.statuses.clone() }
 }
 

@@ -6,9 +6,8 @@ use crate::config::settings::ExApps;
 use crate::net::clock::Timer;
 use crate::policy::exapp::control;
 use crate::policy::exapp::reply::Reply;
-use crate::proto::http1::exchange::{Exchange, Framing};
+use crate::proto::http1::exchange::Framing;
 use crate::proto::http1::{HeadReader, Method, Parsed, RequestHead, emit};
-use crate::serve::balance::Wish;
 use crate::serve::connection::Connection;
 use crate::serve::core::{PoolView, View};
 use crate::serve::exapps::upstreams;
@@ -66,15 +65,5 @@ fn sent(head: &RequestHead<'_>, gated: &Gated, path: &str) -> plan::Forward {
     }
     emit::end(out);
     text.target_bytes = path.len() + query.len();
-    plan::Forward {
-        exchange: Exchange::new(head, gated.may_keep),
-        method: head.method(),
-        body: head.body(),
-        text,
-        client: gated.client,
-        wish: Wish::default(),
-        response_timeout: None,
-        is_upgrade: false,
-        needs_length: false,
-    }
+    plan::Forward::new(head, gated, text)
 }
