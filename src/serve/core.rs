@@ -18,10 +18,13 @@ use crate::serve::tcp::Sessions;
 use crate::telemetry::access::Log;
 use crate::telemetry::counters::CoreCounters;
 use std::cell::{Cell, RefCell};
-use std::net::IpAddr;
+use std::future::{Future, poll_fn};
+use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use tracing::Level;
 
@@ -380,6 +383,25 @@ fn hexadecimal(number: u64) -> [u8; 16] {
 /// Nanoseconds up to now, by the core's clock.
 pub fn elapsed_ns(since: Now) -> u64 {
     now().0.saturating_sub(since.0)
+}
+
+/// Runs `walk`, all of a connection with `peer`. A panic ends it, with these words in the log, and nothing else.
+pub fn spawn_guarded(
+    core: Rc<Core>,
+    peer: SocketAddr,
+    panicked: &'static str,
+    walk: impl Future<Output = ()> + 'static,
+) {
+    let mut walk = Box::pin(walk);
+    let guarded = poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| walk.as_mut().poll(cx))) {
+        Ok(poll) => poll,
+        Err(_) => {
+            core.counters().panics.bump();
+            tracing::error!(%peer, "{panicked}");
+            Poll::Ready(())
+        }
+    });
+    glommio::spawn_local(guarded).detach();
 }
 
 #[cfg(test)]

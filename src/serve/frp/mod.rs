@@ -20,18 +20,15 @@ use crate::net::driver::{Chunk, Socket};
 use crate::net::stream::{Bytes, Stream};
 use crate::net::tls::{Acceptor, ConfigError, checked_config};
 use crate::proto::frp::identity::Keys;
-use crate::serve::core::Core;
+use crate::serve::core::{Core, spawn_guarded};
 use crate::serve::pairing::Noted;
 use crate::serve::shared::{Phase, Snapshot, certificate};
 pub use pipe::Tunnel;
 use rustls::ServerConfig;
-use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 pub use tunnels::{Call, Tunnels};
 pub use way::Behind;
@@ -78,17 +75,8 @@ pub fn welcome(core: &Rc<Core>, gate: Arc<Gate>, socket: Socket, peer: SocketAdd
         return;
     }
     let guard = Guard::new(core.clone(), client, peer, &socket);
-    let counters = core.clone();
-    let mut walk = Box::pin(walk(guard, gate, socket, peer));
-    let guarded = poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| walk.as_mut().poll(cx))) {
-        Ok(poll) => poll,
-        Err(_) => {
-            counters.counters().panics.bump();
-            tracing::error!(%peer, "a tunnel client's task panicked, its connection is closed");
-            Poll::Ready(())
-        }
-    });
-    glommio::spawn_local(guarded).detach();
+    let panicked = "a tunnel client's task panicked, its connection is closed";
+    spawn_guarded(core.clone(), peer, panicked, walk(guard, gate, socket, peer));
 }
 
 /// Everything a connection counts in, left however it ends.

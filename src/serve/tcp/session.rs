@@ -11,7 +11,7 @@ use crate::net::upstream;
 use crate::policy::service::spread::{Candidate, Pick, Spread};
 use crate::policy::service::{Standing, spread};
 use crate::proto::proxy_header::{self, Version};
-use crate::serve::core::{Core, elapsed_ns};
+use crate::serve::core::{Core, elapsed_ns, spawn_guarded};
 use crate::serve::pairing::Noted;
 use crate::serve::shared::Server;
 use crate::serve::tcp::{Desk, Member, Service};
@@ -21,7 +21,6 @@ use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -150,16 +149,7 @@ fn is_right(service: &Service, member: &Arc<Member>) -> bool {
 /// Starts a session for an admitted client. A panic ends the session and nothing else.
 pub(super) fn spawn(core: Rc<Core>, service: Arc<Service>, socket: Socket, peer: SocketAddr) {
     let guard = Guard::new(core.clone(), &service, peer, &socket);
-    let mut walk = Box::pin(walk(guard, service, socket, peer));
-    let guarded = poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| walk.as_mut().poll(cx))) {
-        Ok(poll) => poll,
-        Err(_) => {
-            core.counters().panics.bump();
-            tracing::error!(%peer, "a session's task panicked, the session is closed");
-            Poll::Ready(())
-        }
-    });
-    glommio::spawn_local(guarded).detach();
+    spawn_guarded(core, peer, "a session's task panicked, the session is closed", walk(guard, service, socket, peer));
 }
 
 /// Everything a session counts in, left however it ends.
