@@ -16,7 +16,7 @@ use crate::serve::shared::{Phase, Shared};
 use crate::serve::tcp;
 use crate::telemetry::access::Log;
 use crate::telemetry::writer::Outlet;
-use begin::begin;
+use begin::{PATIENCE, begin};
 use glommio::{ExecutorJoinHandle, GlommioError, LocalExecutorBuilder, Placement};
 use socket2::SockRef;
 use std::cell::RefCell;
@@ -57,7 +57,7 @@ pub struct Seat {
 /// Starts a data executor.
 pub fn spawn(seat: Seat) -> Result<ExecutorJoinHandle<()>, GlommioError<()>> {
     let (placement, name) = (seat.placement.clone(), core_name(seat.index));
-    begin(move || builder(placement.clone(), &name), move || run(seat))
+    begin(PATIENCE, move || builder(placement.clone(), &name), move || run(seat))
 }
 
 /// Starts the executor for what is beside the traffic.
@@ -66,7 +66,7 @@ where
     W: FnOnce() -> F + Send + 'static,
     F: Future<Output = ()> + 'static,
 {
-    begin(|| builder(Placement::Unbound, "control"), work)
+    begin(PATIENCE, || builder(Placement::Unbound, "control"), work)
 }
 
 /// Of a data executor. glommio puts a dash and a number of its own behind it to name the thread.

@@ -13,24 +13,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// A new thread that has not begun by then sleeps, or the machine stands still; then one more does no harm.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// So many in a row do not fall asleep.
 const ATTEMPTS_MAX: usize = 10;
 
 /// Runs `work` on an executor of `builder`'s, whichever begins first. Answers once it has begun or could not be made.
 pub(super) fn begin<F, W>(
-    builder: impl Fn() -> LocalExecutorBuilder,
-    work: W,
-) -> Result<ExecutorJoinHandle<()>, GlommioError<()>>
-where
-    W: FnOnce() -> F + Send + 'static,
-    F: Future<Output = ()> + 'static,
-{
-    begin_within(PATIENCE, builder, work)
-}
-
-fn begin_within<F, W>(
     patience: Duration,
     builder: impl Fn() -> LocalExecutorBuilder,
     work: W,
@@ -94,7 +83,7 @@ mod tests {
             let work = move || async move {
                 let _ = done.send(round);
             };
-            let _detached = begin_within(Duration::from_millis(50), builder, work).unwrap();
+            let _detached = begin(Duration::from_millis(50), builder, work).unwrap();
             assert_eq!(works.recv_timeout(Duration::from_secs(60)), Ok(round));
         }
     }
@@ -102,6 +91,6 @@ mod tests {
     #[test]
     fn an_executor_that_cannot_be_made_says_why() {
         let builder = || LocalExecutorBuilder::new(Placement::Fixed(usize::MAX));
-        assert!(begin(builder, || async {}).is_err());
+        assert!(begin(PATIENCE, builder, || async {}).is_err());
     }
 }
