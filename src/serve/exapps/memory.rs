@@ -98,17 +98,16 @@ impl Memory {
     }
 
     /// The ExApp at this place, as all cores see it.
-    pub(super) fn upstream(&self, host: &str, port: u16) -> Arc<Pool> {
+    pub(super) fn upstream(&self, key: &(String, u16)) -> Arc<Pool> {
         let mut upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (host.to_owned(), port);
-        if let Some(known) = upstreams.get(&key) {
+        if let Some(known) = upstreams.get(key) {
             return known.clone();
         }
         if upstreams.len() >= UPSTREAMS_MAX {
             upstreams.clear();
         }
-        let made = Arc::new(upstreams::make(host, port, self.cores, &self.tunnels));
-        upstreams.insert(key, made.clone());
+        let made = Arc::new(upstreams::make(&key.0, key.1, self.cores, &self.tunnels));
+        upstreams.insert(key.clone(), made.clone());
         if made.servers.iter().any(|server| server.target.name().is_some()) {
             self.named.fetch_add(1, Ordering::Release);
         }

@@ -46,9 +46,10 @@ pub struct Upstreams(RefCell<HashMap<(String, u16), Rc<PoolView>>>);
 
 impl Upstreams {
     pub(super) fn pool(&self, core: &Core, host: &str, port: u16) -> Rc<PoolView> {
-        let shared = core.shared.exapps.upstream(host, port);
+        let key = (host.to_owned(), port);
+        let shared = core.shared.exapps.upstream(&key);
         let mut views = self.0.borrow_mut();
-        if let Some(known) = views.get(&(host.to_owned(), port))
+        if let Some(known) = views.get(&key)
             && Arc::ptr_eq(&known.shared, &shared)
         {
             return known.clone();
@@ -57,7 +58,7 @@ impl Upstreams {
             views.clear();
         }
         let view = Rc::new(PoolView::of(shared));
-        views.insert((host.to_owned(), port), view.clone());
+        views.insert(key, view.clone());
         view
     }
 
