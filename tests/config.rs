@@ -589,6 +589,9 @@ fn the_environment_overrules_the_log_level_and_places_an_ordinary_users_socket()
     let settings = config::from_bundle(&host).unwrap();
     assert_eq!(settings.log.level, tracing::Level::DEBUG);
     assert_eq!(settings.admin.socket, Path::new("/run/user/1000/lyre/lyre.sock"));
+    host.environment.insert("RUNTIME_DIRECTORY".to_owned(), "/run/lyre:/run/more".to_owned());
+    let in_a_unit = config::from_bundle(&host).unwrap();
+    assert_eq!(in_a_unit.admin.socket, Path::new("/run/lyre/lyre.sock"));
     host.environment.insert("LYRE_LOG".to_owned(), "loud".to_owned());
     let errors = config::from_bundle(&host).unwrap_err().to_string();
     assert_eq!(errors, "lyre.toml: LYRE_LOG: \"loud\" is no log level. Set it to error, warn, info or debug.");

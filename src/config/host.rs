@@ -110,7 +110,8 @@ impl Host for Machine {
         let value = std::env::var(name).ok();
         let user = nix::unistd::geteuid();
         let value = match name {
-            USER_RUN_DIR if user.is_root() => None,
+            // Root has a place of its own, whatever service it is that asks there.
+            USER_RUN_DIR | SERVICE_RUN_DIR if user.is_root() => None,
             // No login session (a container, a CI job). Somebody else's directory there makes binding fail, and
             // `cli::client` talks to no stranger.
             USER_RUN_DIR => value.or_else(|| Some(format!("/tmp/lyre-{user}"))),
