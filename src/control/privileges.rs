@@ -80,8 +80,12 @@ impl Capabilities {
     /// What two of them allow, resource limits may allow as well: systemd's `LimitRTPRIO` and `LimitMEMLOCK`, limits.conf.
     pub fn or_by_limits(self) -> Capabilities {
         let soft = |resource| getrlimit(resource).map_or(0, |(soft, _)| soft);
-        let realtime = (Capability::SysNice, soft(Resource::RLIMIT_RTPRIO) >= REALTIME);
-        let memory = (Capability::IpcLock, soft(Resource::RLIMIT_MEMLOCK) == libc::RLIM_INFINITY);
+        self.or_by(soft(Resource::RLIMIT_RTPRIO), soft(Resource::RLIMIT_MEMLOCK))
+    }
+
+    fn or_by(self, realtime: u64, memory: u64) -> Capabilities {
+        let realtime = (Capability::SysNice, realtime >= REALTIME);
+        let memory = (Capability::IpcLock, memory == libc::RLIM_INFINITY);
         let bits = [realtime, memory].into_iter().filter(|(_, is_allowed)| *is_allowed);
         bits.fold(self, |all, (capability, _)| Capabilities(all.0 | 1 << capability as u8))
     }
@@ -297,6 +301,20 @@ mod tests {
         ] {
             assert!(missing.contains(part), "{part} is missing in:\n{missing}");
         }
+    }
+
+    #[test]
+    fn limits_allow_what_two_capabilities_would() {
+        for (realtime, memory, allowed) in [
+            (0, 0, [false, false]),
+            (REALTIME - 1, u64::MAX - 1, [false, false]),
+            (REALTIME, 8 << 20, [true, false]),
+            (99, libc::RLIM_INFINITY, [true, true]),
+        ] {
+            let held = NONE.or_by(realtime, memory);
+            assert_eq!([held.has(Capability::SysNice), held.has(Capability::IpcLock)], allowed, "{realtime} {memory}");
+        }
+        assert_eq!(ALL.or_by(0, 0), ALL);
     }
 
     #[test]
